@@ -1,0 +1,21 @@
+"""The SigLIP 2 vision tower as timm models that return dense features.
+
+Importing this package registers the models ``siglip2_*`` with timm.
+"""
+
+from . import registry as _registry  # registers the names
+from .factory import create_backbone
+from .features import FeatureMaps, tap_indices
+from .fingerprint import fingerprint
+from .tower import Siglip2VisionTransformer
+from .variants import VARIANTS, Variant
+
+__all__ = [
+    "VARIANTS",
+    "FeatureMaps",
+    "Siglip2VisionTransformer",
+    "Variant",
+    "create_backbone",
+    "fingerprint",
+    "tap_indices",
+]

@@ -1,0 +1,186 @@
+"""Build towers: by name, from a checkpoint of theirs, as a plain tower or as maps."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import PretrainedCfg
+
+from .checkpoints import check_variant, load_tower, variant_of
+from .features import FeatureMaps
+from .positions import PosInterp
+from .sources import CheckpointFiles, open_checkpoint
+from .tower import Siglip2VisionTransformer
+from .variants import VARIANTS, Variant, by_hub_id
+
+
+def create_backbone(
+    source: str | Path,
+    *,
+    out_indices: int | Sequence[int] | None = None,
+    norm: bool = True,
+    pooled: bool = False,
+    pretrained: bool = True,
+    cache_dir: str | Path | None = None,
+    **tower_args: Any,
+) -> FeatureMaps:
+    """A SigLIP 2 tower that returns maps, with its pretrained weights.
+
+    Args:
+        source: A directory or safetensors file in google's format, a model name (``siglip2_base_patch16_256``) or a
+            Hugging Face id (``google/siglip2-base-patch16-256``). A path that exists wins.
+        out_indices: Blocks to return, in this order; negative ones count from the end, an int n stands for the last n.
+            Four blocks spread over the depth by default.
+        norm: Apply the final norm to every map.
+        pooled: Keep the MAP head, for ``forward_pooled``.
+        pretrained: Load the weights; ``False`` gives random ones.
+        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+        **tower_args: Arguments of :class:`Siglip2VisionTransformer`, such as ``img_size``, ``pos_interp``, ``in_chans``,
+            ``drop_path_rate``, ``device`` or ``dtype``.
+
+    Raises:
+        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower.
+    """
+    variant, files = _resolve(str(source), pretrained, cache_dir)
+    model = build_tower(
+        variant,
+        files,
+        pretrained_cfg=pretrained_cfg(variant),
+        features_only=True,
+        out_indices=out_indices,
+        norm=norm,
+        pooled=pooled,
+        **tower_args,
+    )
+    assert isinstance(model, FeatureMaps)
+    return model
+
+
+def _resolve(source: str, pretrained: bool, cache_dir: str | Path | None) -> tuple[Variant, CheckpointFiles | None]:
+    """The architecture behind a source, and its files where weights are wanted."""
+    known = VARIANTS.get(source.removesuffix(".webli")) or by_hub_id(source.split("@")[0])
+    if Path(source).expanduser().exists() or (known is None and _looks_like_hub_id(source)):
+        files = open_checkpoint(source, cache_dir)
+        return variant_of(files), files if pretrained else None
+    if known is None:
+        raise ValueError(unknown_name(source))
+    if not pretrained:
+        return known, None
+    if known.hub_id is None:
+        raise ValueError(no_weights(known))
+    files = open_checkpoint(source if "/" in source else known.hub_id, cache_dir)
+    check_variant(files, known)
+    return known, files
+
+
+def _looks_like_hub_id(source: str) -> bool:
+    """One slash, and no sign of a path: open_checkpoint says what is wrong with the others."""
+    return "/" in source
+
+
+def unknown_name(name: str) -> str:
+    """Message for a name that is neither a path nor a model, with the nearest ones."""
+    names = [*VARIANTS, *(v.hub_id for v in VARIANTS.values() if v.hub_id)]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    meant = f" Did you mean {', '.join(near)}?" if near else ""
+    return f"{name!r} is no file or directory here and no model name.{meant} `siglip2 models` lists all names."
+
+
+def no_weights(variant: Variant) -> str:
+    """Message for a variant that was never published."""
+    return (
+        f"{variant.name} has no published weights. Pass pretrained=False for random ones, or the path of a checkpoint."
+    )
+
+
+def pretrained_cfg(variant: Variant) -> PretrainedCfg:
+    """timm's description of a variant: where its weights are and how its images are prepared.
+
+    Images are squashed to the native square with bilinear, antialiased interpolation and scaled to [-1, 1]; source:
+    preprocessor_config.json of the checkpoints on the hub. timm's own configs for the same weights say bicubic and
+    crop_pct 0.9, which is not what they were trained with.
+    """
+    return PretrainedCfg(
+        hf_hub_id=variant.hub_id,
+        architecture=variant.name,
+        tag="webli" if variant.hub_id else None,
+        input_size=(3, variant.img_size, variant.img_size),
+        fixed_input_size=False,
+        interpolation="bilinear",
+        crop_pct=1.0,
+        crop_mode="squash",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        num_classes=0,
+        first_conv="patch_embed.proj",
+        classifier="head",
+        license="apache-2.0",
+        origin_url="https://github.com/google-research/big_vision",
+        paper_ids="arXiv:2502.14786",
+        paper_name="SigLIP 2: Multilingual Vision-Language Encoders with Improved Semantic Understanding, "
+        "Localization, and Dense Features",
+    )
+
+
+def build_tower(
+    variant: Variant,
+    files: CheckpointFiles | None,
+    *,
+    pretrained_cfg: PretrainedCfg,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
+    norm: bool | None = None,
+    pooled: bool | None = None,
+    **tower_args: Any,
+) -> Siglip2VisionTransformer | FeatureMaps:
+    """A tower or its maps, with the weights of ``files`` or random ones.
+
+    Args:
+        variant: The architecture.
+        files: Weights to load; ``None`` for random ones.
+        pretrained_cfg: What the model carries as its ``pretrained_cfg``.
+        features_only: Return maps instead of the tower.
+        out_indices: See :class:`FeatureMaps`; only with ``features_only``.
+        norm: See :class:`FeatureMaps`; only with ``features_only``.
+        pooled: See :class:`FeatureMaps`; only with ``features_only``.
+        **tower_args: Overrides for the tower's constructor.
+
+    Raises:
+        ValueError: Arguments contradict each other, or the weights do not fit.
+    """
+    asked = {"out_indices": out_indices, "norm": norm, "pooled": pooled}
+    if not features_only and any(value is not None for value in asked.values()):
+        names = ", ".join(name for name, value in asked.items() if value is not None)
+        raise ValueError(f"{names} shape a list of maps; pass features_only=True as well, or leave them out.")
+    device = torch.device(tower_args.get("device") or torch.get_default_device())
+    if files is not None and device.type == "meta":
+        raise ValueError(
+            "The device is meta, which holds no weights; pass pretrained=False, or build on a real device."
+        )
+    args = _tower_args(variant) | tower_args
+    if variant.naflex and args["pos_interp"] != "bilinear_antialias":
+        raise ValueError(
+            f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and takes no other."
+        )
+    tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
+    tower.pretrained_cfg = tower.default_cfg = pretrained_cfg.to_dict()
+    tower.pretrained_cfg["source"] = "random" if files is None else files.source
+    model = FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower
+    if files is not None:
+        load_tower(tower, files, variant, device)
+    return model
+
+
+def _tower_args(variant: Variant) -> dict[str, Any]:
+    pos_interp: PosInterp = "bilinear_antialias" if variant.naflex else "bicubic_antialias"
+    return {
+        "native_size": variant.img_size,
+        "patch_size": variant.patch_size,
+        "embed_dim": variant.embed_dim,
+        "depth": variant.depth,
+        "num_heads": variant.num_heads,
+        "mlp_dim": variant.mlp_dim,
+        "pos_interp": pos_interp,
+    }

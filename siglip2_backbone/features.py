@@ -1,0 +1,128 @@
+"""What ``features_only=True`` and ``create_backbone`` return: a tower that gives a list of maps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models._features import FeatureGetterNet
+from torch import Tensor
+
+from .tower import Siglip2VisionTransformer
+
+
+def tap_indices(depth: int, n: int = 4) -> list[int]:
+    """``n`` blocks spread evenly over ``depth``, the last one always among them: ``depth * k // n - 1``, k = 1..n.
+
+    Raises:
+        ValueError: ``n`` is not in 1..depth.
+    """
+    if not 1 <= n <= depth:
+        raise ValueError(f"n is {n}; expected 1 to {depth}, the number of blocks.")
+    return [depth * k // n - 1 for k in range(1, n + 1)]
+
+
+def absolute_indices(depth: int, out_indices: int | Sequence[int] | None) -> list[int]:
+    """Block indices as asked for, counted from the start.
+
+    Args:
+        depth: Number of blocks.
+        out_indices: Block indices (negative ones count from the end), an int n for the last n blocks as in timm, or
+            ``None`` for four blocks by :func:`tap_indices`.
+
+    Raises:
+        ValueError: An index is not an integer, is out of range or occurs twice.
+    """
+    if out_indices is None:
+        return tap_indices(depth, min(4, depth))
+    if isinstance(out_indices, int) and not isinstance(out_indices, bool):
+        out_indices = list(range(depth))[-out_indices:] if 0 < out_indices <= depth else [depth]
+    indices = list(out_indices) if isinstance(out_indices, Sequence) and not isinstance(out_indices, str) else []
+    if not indices or not all(type(i) is int and -depth <= i < depth for i in indices):
+        raise ValueError(
+            f"out_indices is {out_indices!r}; expected block indices from {-depth} to {depth - 1}, or an int n from 1 "
+            f"to {depth} for the last n blocks."
+        )
+    indices = [i % depth for i in indices]
+    if len(set(indices)) != len(indices):
+        raise ValueError(f"out_indices {list(out_indices)} names a block twice (of {depth}); name each once.")
+    return indices
+
+
+class FeatureMaps(FeatureGetterNet):  # type: ignore[misc]
+    """A tower that returns maps: images ``(B, C, H, W)``, normalised, to a list of ``(B, D, rows, columns)``.
+
+    Blocks after the last one asked for are dropped, and so are the MAP head and the final norm where they are not
+    used. Unlike timm's own wrapper it applies the final norm by default, keeps the order asked for, and passes on what
+    training needs (``set_grad_checkpointing``, ``group_matcher``, ``no_weight_decay``, ``num_features``).
+
+    Args:
+        model: The tower; it is pruned in place.
+        out_indices: Blocks to return, see :func:`absolute_indices`.
+        norm: Apply the tower's final norm to every map.
+        pooled: Keep the whole tower with its MAP head, for :meth:`forward_pooled`.
+
+    Raises:
+        ValueError: ``out_indices`` are not block indices, or the pooled output is asked of a tower without MAP head.
+    """
+
+    def __init__(
+        self,
+        model: Siglip2VisionTransformer,
+        out_indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = True,
+        pooled: bool = False,
+    ) -> None:
+        indices = absolute_indices(len(model.blocks), out_indices)
+        if pooled and model.attn_pool is None:
+            raise ValueError(
+                "pooled=True needs the MAP head; this tower was built without it (global_pool is not 'map')."
+            )
+        if not pooled:
+            model.prune_intermediate_layers(indices, prune_norm=not norm)
+        super().__init__(model, out_indices=indices, norm=norm, prune=False)
+        self.pooled = pooled
+        self.num_features: int = model.num_features
+        self.pretrained_cfg: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+        self.default_cfg = self.pretrained_cfg
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps ``(B, D, rows, columns)`` of the blocks asked for, in the order asked for."""
+        maps = self.model.forward_intermediates(
+            x, indices=self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
+        )
+        return self._in_order(maps)
+
+    def forward_pooled(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Maps as from :meth:`forward`, and the MAP head's output ``(B, D)``, SigLIP 2's image embedding.
+
+        Raises:
+            ValueError: The wrapper was built without ``pooled=True``.
+        """
+        if not self.pooled:
+            raise ValueError("The MAP head was dropped; build the backbone with pooled=True to keep it.")
+        tokens, maps = self.model.forward_intermediates(x, indices=self.out_indices, norm=self.norm)
+        return self._in_order(maps), self.model.forward_head(tokens, pre_logits=True)
+
+    def _in_order(self, maps: list[Tensor]) -> list[Tensor]:
+        """timm returns maps in the order of the blocks."""
+        by_block = dict(zip(sorted(self.out_indices), maps, strict=True))
+        return [by_block[i] for i in self.out_indices]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.model.set_grad_checkpointing(enable)
+
+    def set_input_size(self, img_size: int | Sequence[int] | None = None, patch_size: int | None = None) -> None:
+        """Change the announced image size [px]; see the tower's method."""
+        self.model.set_input_size(img_size, patch_size)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that are not to be decayed, with this wrapper's prefix."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's layer groups (stem, one per block, final norm) for the wrapper's parameter names."""
+        return {
+            "stem": r"^model\.(?:pos_embed|patch_embed)",
+            "blocks": [(r"^model\.blocks\.(\d+)", None), (r"^model\.norm", (99999,))],
+        }

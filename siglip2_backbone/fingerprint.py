@@ -1,0 +1,32 @@
+"""An identity for weights: equal for every file that holds the same tower."""
+
+import hashlib
+from collections.abc import Iterable
+
+from torch import Tensor, nn, uint8
+
+
+def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
+    """sha256 over (name, dtype, shape, bytes) of the sorted state dict, as 64 hexadecimal digits.
+
+    Two towers have the same fingerprint if, and only if, the same tensors are kept in the same type: a tower cast to
+    bfloat16 or with its MAP head dropped has another one. Pass ``names`` to compare the part that two towers share.
+
+    Args:
+        tower: A tower, or a :class:`~siglip2_backbone.FeatureMaps`, which stands for the tower that it holds.
+        names: Take only these entries of the state dict.
+
+    Raises:
+        ValueError: The tower is on the meta device, so it has no bytes.
+    """
+    inner = getattr(tower, "model", tower)
+    state: dict[str, Tensor] = inner.state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(state if names is None else names):
+        tensor = state[name].detach()
+        if tensor.is_meta:
+            raise ValueError(f"Tensor {name} is on the meta device and has no values; load weights first.")
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        flat = tensor.cpu().contiguous().reshape(-1)
+        digest.update(flat.view(uint8).numpy())
+    return digest.hexdigest()

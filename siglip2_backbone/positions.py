@@ -1,0 +1,97 @@
+"""Resample a table of position embeddings to another grid, with one row matrix and one column matrix.
+
+A separable resize of a ``(rows, columns)`` table is ``R @ table @ C.T``. At the table's own grid both matrices are exact
+identities, so the result is the table itself and no branch on the size is needed: eager, torch.compile and torch.export
+see one graph.
+
+Sources: the kernels of ``torch.nn.functional.interpolate`` (``align_corners=False``), which timm, transformers and
+big_vision's NaFlex tower (``jax.image.scale_and_translate``) share. Differences: the matrices are built and applied in
+float64 wherever the device has it, so TF32, autocast and bf16 tables cost no accuracy, and torch's wrong antialiased
+result for grids one column wide (CPU, contiguous input) does not occur.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+PosInterp = Literal["bicubic_antialias", "bicubic", "bilinear_antialias"]
+"""``bicubic_antialias``: timm's rule, our default for fixed checkpoints. ``bicubic``: transformers' rule for them.
+``bilinear_antialias``: the rule that the NaFlex checkpoints were trained with."""
+
+
+def resample(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: PosInterp) -> Tensor:
+    """Resample position embeddings from one grid to another.
+
+    Args:
+        table: Position embeddings ``(1, rows * columns, D)``, row by row.
+        old_grid: Rows and columns of ``table`` [cells].
+        new_grid: Rows and columns of the result [cells].
+        mode: Interpolation rule.
+
+    Returns:
+        ``(1, new_rows * new_columns, D)`` in the table's dtype; equal to ``table`` where the grids are equal.
+    """
+    dtype = torch.float32 if table.device.type == "mps" else torch.float64  # MPS has no float64
+    with torch.autocast(table.device.type, enabled=False):
+        rows = interpolation_matrix(old_grid[0], new_grid[0], mode, table.device, dtype)
+        columns = interpolation_matrix(old_grid[1], new_grid[1], mode, table.device, dtype)
+        grid = table.to(dtype).reshape(old_grid[0], old_grid[1] * table.shape[-1])
+        grid = (rows @ grid).reshape(new_grid[0], old_grid[1], table.shape[-1])  # (new rows, old columns, D)
+        return (columns @ grid).reshape(1, new_grid[0] * new_grid[1], table.shape[-1]).to(table.dtype)
+
+
+def interpolation_matrix(
+    old: int, new: int, mode: PosInterp, device: torch.device | None = None, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """The matrix ``(new, old)`` that resamples ``old`` samples to ``new``; each row sums to one.
+
+    Args:
+        old: Number of samples before.
+        new: Number of samples after.
+        mode: Interpolation rule.
+        device: Where to build it.
+        dtype: Floating point type to build it in.
+
+    Raises:
+        ValueError: The rule is unknown.
+    """
+    if mode == "bicubic_antialias":
+        return _antialiased(old, new, 2.0, -0.5, device, dtype)
+    if mode == "bilinear_antialias":
+        return _antialiased(old, new, 1.0, None, device, dtype)
+    if mode == "bicubic":
+        return _bicubic(old, new, device, dtype)
+    raise ValueError(f"pos_interp is {mode!r}; expected one of {', '.join(get_args(PosInterp))}.")
+
+
+def _antialiased(
+    old: int, new: int, radius: float, cubic: float | None, device: torch.device | None, dtype: torch.dtype
+) -> Tensor:
+    """Kernel stretched by the reduction factor when shrinking, cut at the border, normalised."""
+    scale = old / new
+    centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * scale
+    source = torch.arange(old, device=device, dtype=dtype) + 0.5
+    stretch = max(scale, 1.0)
+    distance = ((source[None] - centre[:, None]) / stretch).abs().clamp(max=radius)
+    weights = 1 - distance if cubic is None else _cubic(distance, cubic)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _bicubic(old: int, new: int, device: torch.device | None, dtype: torch.dtype) -> Tensor:
+    """Four taps around each sample, never stretched; taps outside the table take its border value."""
+    centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * (old / new) - 0.5
+    border = 2  # taps lie at most two samples outside
+    source = torch.arange(-border, old + border, device=device, dtype=dtype)
+    taps = _cubic((source[None] - centre[:, None]).abs().clamp(max=2.0), -0.75)
+    weights = taps[:, border : border + old].clone()
+    weights[:, 0] += taps[:, :border].sum(dim=1)
+    weights[:, -1] += taps[:, -border:].sum(dim=1)
+    return weights
+
+
+def _cubic(distance: Tensor, a: float) -> Tensor:
+    """Keys' cubic convolution kernel, ``distance`` in [0, 2] (IEEE ASSP 29(6), 1981, with the free parameter ``a``)."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    return torch.where(distance <= 1, near, far)

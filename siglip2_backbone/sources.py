@@ -1,0 +1,173 @@
+"""From what a user types (a path or a Hugging Face id) to the files of a checkpoint."""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .tensor_files import StoredTensor, read_header
+
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_TIMEOUT = 10  # seconds to wait for the hub's answer about a file
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint's tensors and configuration, nothing interpreted yet.
+
+    Args:
+        source: What the user named, for messages.
+        tensors: Every tensor by the file's own name.
+        config: Contents of config.json, or ``None`` where a file came alone.
+    """
+
+    source: str
+    tensors: dict[str, StoredTensor]
+    config: dict[str, Any] | None
+
+
+def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> CheckpointFiles:
+    """Find a checkpoint's files and read their headers.
+
+    Args:
+        source: A directory or safetensors file in google's format, or a Hugging Face id such as
+            ``google/siglip2-base-patch16-256`` (``owner/name@revision`` for a revision). A path that exists wins.
+        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+
+    Raises:
+        ValueError: Nothing is there, the files are damaged or of another format, or the hub cannot be reached.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_directory(path)
+    if path.is_file():
+        return _open_file(path)
+    if not _HUB_ID.fullmatch(str(source).split("@")[0]) or path.suffix in {".safetensors", ".npz", *_PICKLES}:
+        raise ValueError(
+            f"No file or directory {source}; expected a checkpoint directory (config.json and {_WHOLE}), a .safetensors "
+            "file, or a Hugging Face id such as google/siglip2-base-patch16-256."
+        )
+    return _download(str(source), cache_dir)
+
+
+def _open_directory(folder: Path) -> CheckpointFiles:
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise ValueError(
+            f"{folder} has no config.json; expected a checkpoint directory with config.json and {_WHOLE}, as "
+            "transformers' save_pretrained writes it. Copy config.json from the checkpoint's page on the hub."
+        )
+    if (folder / _WHOLE).is_file():
+        tensors = read_header(folder / _WHOLE)
+    elif (folder / _INDEX).is_file():
+        shards = _shards(folder / _INDEX)
+        tensors = {k: v for shard in shards for k, v in read_header(_existing(folder / shard)).items()}
+    else:
+        raise ValueError(_no_weights(folder))
+    return CheckpointFiles(str(folder), tensors, _read_json(config_path))
+
+
+def _no_weights(folder: Path) -> str:
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+    found = f" (found {', '.join(pickles)}: pickles are not read)" if pickles else ""
+    return (
+        f"{folder} has neither {_WHOLE} nor {_INDEX}{found}. Save the model again with "
+        "save_pretrained(folder), which writes safetensors."
+    )
+
+
+def _open_file(path: Path) -> CheckpointFiles:
+    if path.suffix != ".safetensors":
+        reason = "a pickle can run code when it is loaded" if path.suffix in _PICKLES else "this format is not known"
+        raise ValueError(
+            f"{path} is not read, because {reason}; expected a .safetensors file. Convert it with transformers' "
+            "save_pretrained, or pass the checkpoint's directory."
+        )
+    beside = path.parent / "config.json"
+    return CheckpointFiles(str(path), read_header(path), _read_json(beside) if beside.is_file() else None)
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the shards, each a plain file name: an index must not lead out of its folder."""
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} has no weight_map; expected tensor names with the shard each lies in.")
+    shards = sorted({str(name) for name in weight_map.values()})
+    for name in shards:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(
+                f"{index} names the shard {name!r}; expected the plain name of a .safetensors file beside it."
+            )
+    return shards
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, though {_INDEX} names it. Download or copy the shard again.")
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable JSON ({error}). Download or copy it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
+    return content
+
+
+def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
+    """Fetch config and weights whole through huggingface_hub's cache, then open them from there."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = hub_id.partition("@")
+    try:
+        offline = not _reachable(repo, revision or None)
+
+        def fetch(name: str) -> Path:
+            path = hf_hub_download(
+                repo,
+                name,
+                revision=revision or None,
+                cache_dir=cache_dir,
+                local_files_only=offline,
+                etag_timeout=_TIMEOUT,
+            )
+            return Path(path)
+
+        folder = fetch("config.json").parent
+        try:
+            fetch(_WHOLE)
+        except EntryNotFoundError:  # sharded; offline the same error says that it is not in the cache
+            for shard in _shards(fetch(_INDEX)):
+                fetch(shard)
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{hub_id} is neither a path here nor complete in huggingface_hub's cache, and the hub cannot be reached. Check "
+            "the name and the connection, or download the repository elsewhere and pass the path of its directory."
+        ) from error
+    except (EntryNotFoundError, HfHubHTTPError) as error:
+        raise ValueError(
+            f"The hub gave nothing usable for {hub_id}: {error} Check the id and your access to it."
+        ) from error
+    return replace(_open_directory(folder), source=hub_id)
+
+
+def _reachable(repo: str, revision: str | None) -> bool:
+    """Whether the hub answers, asked once: hf_hub_download itself tries for half a minute before it takes its cache."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, "config.json", revision=revision), timeout=_TIMEOUT)
+    except HfHubHTTPError:
+        raise
+    except Exception:  # its transport library differs from version to version, and so do the errors
+        return False
+    return True

@@ -1,0 +1,172 @@
+"""The SigLIP 2 vision tower as a subclass of timm's VisionTransformer: one class for all 17 checkpoints."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from timm.layers import LayerNorm, PatchEmbed, to_2tuple
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from .positions import PosInterp, resample
+
+
+class CellPatchEmbed(PatchEmbed):
+    """Patch embedding of any image size: a side of S px gives ceil(S / patch) cells.
+
+    Cell i covers pixels [i * patch, (i + 1) * patch); what it covers beyond the image is zero, mid-grey after
+    normalisation. The one exception is a side of the native size, which has the published number of cells: 384 px at
+    patch 14 are 27 cells, and the last 6 px are not seen.
+
+    Args:
+        native_size: Side of the native square image [px].
+        **kwargs: Arguments of timm's PatchEmbed.
+    """
+
+    def __init__(self, *, native_size: int, **kwargs: Any) -> None:
+        self.native_size = native_size
+        super().__init__(**kwargs)
+
+    def cells(self, side: int, patch: int) -> int:
+        """Number of cells along a side [px]."""
+        return side // patch if side == self.native_size else -(-side // patch)
+
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the map of an image of ``img_size`` (height, width) [px]."""
+        return self.cells(img_size[0], self.patch_size[0]), self.cells(img_size[1], self.patch_size[1])
+
+    def _init_img_size(self, img_size: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], int]:
+        size = to_2tuple(img_size)
+        grid = self.dynamic_feat_size(size)
+        return size, grid, grid[0] * grid[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed images ``(B, C, H, W)`` as ``(B, rows, columns, D)``."""
+        height, width = x.shape[-2:]
+        rows, columns = self.dynamic_feat_size((height, width))
+        bottom, right = rows * self.patch_size[0] - height, columns * self.patch_size[1] - width
+        if bottom > 0 or right > 0:
+            x = F.pad(x, (0, max(right, 0), 0, max(bottom, 0)))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class Siglip2VisionTransformer(VisionTransformer):
+    """The vision tower of SigLIP 2 with its MAP head, for images of any size.
+
+    timm's VisionTransformer without class token, with tanh GELU and LayerNorm epsilon 1e-6 everywhere, and with
+    positions that are resampled on the fly from a table which is never overwritten.
+
+    Args:
+        img_size: Announced image size [px]; ``None`` is the native one. Any other size works as well.
+        native_size: Side of the square image [px] that the position table belongs to.
+        patch_size: Side of a patch [px].
+        embed_dim: Width of the tokens.
+        depth: Number of blocks.
+        num_heads: Number of attention heads.
+        mlp_dim: Hidden width of the MLPs.
+        pos_interp: How the position table is resampled off its own grid.
+        in_chans: Number of image channels.
+        num_classes: Classes of an untrained linear classifier on the pooled output; 0 for none.
+        global_pool: ``"map"`` for the MAP head; ``"avg"``, ``"max"``, ``"avgmax"`` or ``""`` drop it.
+        drop_rate: Dropout before the classifier.
+        pos_drop_rate: Dropout after the positions.
+        patch_drop_rate: Share of patches left out in training.
+        proj_drop_rate: Dropout after projections.
+        attn_drop_rate: Dropout of the attention weights.
+        drop_path_rate: Stochastic depth.
+        weight_init: timm's initialisation scheme.
+        dynamic_img_size: Accepted because timm clients pass it; always true.
+        dynamic_img_pad: Accepted because timm clients pass it; always true.
+        device: Where to build it.
+        dtype: Floating point type to build it in.
+
+    Source: google-research/big_vision @ 0127fb6, ``models/vit.py`` and ``models/proj/image_text/naflex_vit.py``, through
+    transformers' SiglipVisionModel and Siglip2VisionModel, with which it agrees in every block.
+    """
+
+    def __init__(
+        self,
+        *,
+        native_size: int,
+        patch_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_dim: int,
+        img_size: int | tuple[int, int] | None = None,
+        pos_interp: PosInterp = "bicubic_antialias",
+        in_chans: int = 3,
+        num_classes: int = 0,
+        global_pool: str = "map",
+        drop_rate: float = 0.0,
+        pos_drop_rate: float = 0.0,
+        patch_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        weight_init: str = "",
+        dynamic_img_size: bool = True,
+        dynamic_img_pad: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if not (dynamic_img_size and dynamic_img_pad):
+            raise ValueError("dynamic_img_size=False and dynamic_img_pad=False are not offered: every size works.")
+        super().__init__(
+            img_size=native_size,
+            patch_size=patch_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            global_pool=global_pool,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=(mlp_dim + 0.5) / embed_dim,  # timm truncates ratio * width: half a unit keeps 4304 from 4303
+            class_token=False,
+            fc_norm=False,
+            dynamic_img_size=True,
+            dynamic_img_pad=True,
+            drop_rate=drop_rate,
+            pos_drop_rate=pos_drop_rate,
+            patch_drop_rate=patch_drop_rate,
+            proj_drop_rate=proj_drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+            weight_init=weight_init,
+            embed_layer=partial(CellPatchEmbed, native_size=native_size),
+            norm_layer=partial(LayerNorm, eps=1e-6),
+            act_layer="gelu_tanh",
+            device=device,
+            dtype=dtype,
+        )
+        self.table_grid: tuple[int, int] = self.patch_embed.grid_size
+        self.pos_interp = pos_interp
+        self.set_input_size(img_size)
+
+    def set_input_size(
+        self, img_size: int | Sequence[int] | None = None, patch_size: int | Sequence[int] | None = None
+    ) -> None:
+        """Change the announced image size; no weight changes, and every other size still works.
+
+        Args:
+            img_size: Announced image size [px]; ``None`` keeps the present one.
+            patch_size: May only repeat the tower's own patch size.
+
+        Raises:
+            ValueError: Another patch size is asked for.
+        """
+        if patch_size is not None and to_2tuple(patch_size) != self.patch_embed.patch_size:
+            raise ValueError(
+                f"patch_size is {patch_size}; this tower's is {self.patch_embed.patch_size} and its weights fit no other. "
+                "Choose a checkpoint with the patch size you want."
+            )
+        if img_size is not None:
+            self.patch_embed.set_input_size(img_size=to_2tuple(img_size))
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """Add positions to ``(B, rows, columns, D)`` and flatten it to ``(B, rows * columns, D)``."""
+        grid = (x.shape[1], x.shape[2])
+        positions = resample(self.pos_embed, self.table_grid, grid, self.pos_interp)
+        tokens: Tensor = self.pos_drop(x.flatten(1, 2) + positions)
+        return tokens

@@ -1,0 +1,113 @@
+"""The one table of models: the 17 published SigLIP 2 checkpoints and a tiny variant for tests and demos.
+
+Source of the numbers: the checkpoints' config.json files on the hub and ``big_vision/configs/proj/image_text``
+(google-research/big_vision @ 0127fb6); the parameter counts are checked against transformers in the tests.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The architecture of one vision tower.
+
+    Args:
+        name: timm model name.
+        embed_dim: Width of the tokens.
+        depth: Number of transformer blocks.
+        num_heads: Number of attention heads.
+        mlp_dim: Hidden width of the MLPs.
+        patch_size: Side of a square patch [px].
+        img_size: Side of the native square image [px].
+        naflex: Whether the checkpoint was trained on native aspect ratios (another rule for the positions).
+        hub_id: Hugging Face id of the published checkpoint, if there is one.
+    """
+
+    name: str
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    patch_size: int
+    img_size: int
+    naflex: bool = False
+    hub_id: str | None = None
+
+    @property
+    def grid_size(self) -> int:
+        """Side of the stored position table [cells]; so400m-patch14-384 has 27, because 384 = 27 x 14 + 6."""
+        return self.img_size // self.patch_size
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of the vision tower with its MAP head."""
+        d, m = self.embed_dim, self.mlp_dim
+        attention = 4 * (d * d + d)
+        mlp = 2 * d * m + m + d
+        norm = 2 * d
+        stem = 3 * self.patch_size**2 * d + d + self.grid_size**2 * d
+        block = attention + mlp + 2 * norm
+        map_head = d + attention + norm + mlp
+        return stem + self.depth * block + norm + map_head
+
+    def same_architecture(self, other: "Variant") -> bool:
+        """Whether both describe the same network, whatever their names."""
+        ours, theirs = dict(vars(self)), dict(vars(other))
+        for key in ("name", "hub_id"):
+            del ours[key], theirs[key]
+        return ours == theirs
+
+
+# embed_dim, depth, num_heads, mlp_dim
+_SIZES = {
+    "base": (768, 12, 12, 3072),
+    "large": (1024, 24, 16, 4096),
+    "so400m": (1152, 27, 16, 4304),
+    "giant-opt": (1536, 40, 16, 6144),
+}
+
+# size, patch_size [px], img_size [px]; "naflex" has a table of 16 x 16 cells, so 256 px at patch 16
+_PUBLISHED: tuple[tuple[str, int, int | str], ...] = (
+    ("base", 32, 256),
+    ("base", 16, 224),
+    ("base", 16, 256),
+    ("base", 16, 384),
+    ("base", 16, 512),
+    ("large", 16, 256),
+    ("large", 16, 384),
+    ("large", 16, 512),
+    ("so400m", 14, 224),
+    ("so400m", 14, 384),
+    ("so400m", 16, 256),
+    ("so400m", 16, 384),
+    ("so400m", 16, 512),
+    ("giant-opt", 16, 256),
+    ("giant-opt", 16, 384),
+    ("base", 16, "naflex"),
+    ("so400m", 16, "naflex"),
+)
+
+
+def _published(size: str, patch_size: int, img_size: int | str) -> Variant:
+    checkpoint = f"siglip2-{size}-patch{patch_size}-{img_size}"
+    return Variant(
+        checkpoint.replace("-", "_"),
+        *_SIZES[size],
+        patch_size=patch_size,
+        img_size=img_size if isinstance(img_size, int) else 256,
+        naflex=img_size == "naflex",
+        hub_id=f"google/{checkpoint}",
+    )
+
+
+TINY = Variant("siglip2_tiny_patch8_128", 96, 4, 3, 384, patch_size=8, img_size=128)
+
+VARIANTS: dict[str, Variant] = {v.name: v for v in (*(_published(*row) for row in _PUBLISHED), TINY)}
+
+# Heads are not visible in a tensor's shape; every published width has one count.
+HEADS_BY_WIDTH: dict[int, int] = {v.embed_dim: v.num_heads for v in VARIANTS.values()}
+
+
+def by_hub_id(hub_id: str) -> Variant | None:
+    """The published variant behind a Hugging Face id, or None."""
+    return next((v for v in VARIANTS.values() if v.hub_id == hub_id), None)
