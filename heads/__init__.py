@@ -1,1 +1,36 @@
-"""Tasks on top of dense features."""
+"""Tasks, data modules and tools on top of dense features.
+
+Names are imported on first use, so that ``siglip2 --help`` does not wait for torch and Lightning. They are stored in
+YAML files and checkpoints: a public name never moves.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.module import DenseDataModule
+    from .data.segmentation_folder import SegmentationFolder
+    from .extractor import Extractor
+    from .loading import export, load
+    from .segmentation import SegmentationTask
+
+_HOMES = {
+    "DenseDataModule": "data.module",
+    "Extractor": "extractor",
+    "SegmentationFolder": "data.segmentation_folder",
+    "SegmentationTask": "segmentation",
+    "export": "loading",
+    "load": "loading",
+}
+
+__all__ = ["DenseDataModule", "Extractor", "SegmentationFolder", "SegmentationTask", "export", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

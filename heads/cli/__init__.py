@@ -1,0 +1,49 @@
+"""The command ``siglip2``: one table of names, one file a command, imported when it is called."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+# name -> (module of this package with run(command, arguments), help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("trainer", "train a head from a YAML file"),
+    "validate": ("trainer", "measure a trained head on the validation split"),
+    "test": ("trainer", "measure a trained head on the test split and write results.json"),
+    "predict": ("trainer", "write a label PNG and an overlay for each image of a folder"),
+    "export": ("export", "write a trained head as safetensors and json"),
+    "models": ("models", "list the models with their sizes and sources"),
+    "features": ("features", "write dense features of images as safetensors"),
+    "embed": ("embed", "write pooled embeddings of images as safetensors"),
+    "pca": ("pca", "picture dense features by their first three principal components"),
+    "demo": ("demo", "picture the dense features of photographs, or of generated images"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the console script.
+
+    A ValueError, which is how this library refuses what it is given, ends as one line on standard error; set
+    SIGLIP2_TRACEBACK=1 to see where it came from.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="siglip2",
+        description="Dense features from SigLIP 2, and heads on top of them.",
+        epilog="`siglip2 COMMAND --help` tells what a command takes.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    command = parser.parse_args(arguments[:1]).command
+    try:
+        import_module(f".{COMMANDS[command][0]}", __name__).run(command, arguments[1:])
+    except ValueError as error:
+        if os.environ.get("SIGLIP2_TRACEBACK"):
+            raise
+        print(f"siglip2 {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"siglip2 {command}: stopped", file=sys.stderr)
+        return 130
+    return 0

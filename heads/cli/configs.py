@@ -1,0 +1,39 @@
+"""Find a config by path or by name."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def config_root() -> Path:
+    """Folder of the configs that come along: inside the wheel, or at the top of a checkout."""
+    packaged = _PACKAGE / "configs"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """A config in the working directory or, failing that, among those that come along, with or without ``.yaml``.
+
+    Raises:
+        ValueError: There is none; the message lists the names.
+    """
+    for folder in (Path(), config_root()):
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = sorted(p.relative_to(config_root()).with_suffix("").as_posix() for p in config_root().rglob("*.yaml"))
+    raise ValueError(f"No config {name} here, and none of that name comes along; those that do: {', '.join(known)}.")
+
+
+def resolve_arguments(arguments: list[str]) -> list[str]:
+    """Replace the value of each ``--config`` (or ``-c``) by the path it stands for."""
+    resolved, takes_value = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if takes_value:
+            argument = str(find_config(argument))
+        elif equals and flag in ("--config", "-c"):
+            argument = f"{flag}={find_config(value)}"
+        takes_value = argument in ("--config", "-c")
+        resolved.append(argument)
+    return resolved

@@ -1,0 +1,134 @@
+"""``siglip2 fit | validate | test | predict``: Lightning's command line with this library's defaults."""
+
+import sys
+import warnings
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from ..base import DenseTask
+from ..data.module import DenseDataModule
+from ..predictions import PredictionWriter
+from ..results import ResultWriter
+from .configs import resolve_arguments
+
+# What Lightning warns about though it is meant so here: small loaders, and a backbone that stays in evaluation mode. The
+# last one is Lightning's own call of a deprecated function of torch.
+_LIGHTNING_ADVICE = (
+    ".*does not have many workers",
+    "The number of training batches",
+    ".*in eval mode at the start of training",
+    ".*LeafSpec",
+)
+
+
+class DenseCLI(LightningCLI):
+    """LightningCLI for any task and data module of this library.
+
+    Checkpoints, logs, results and predictions go below ``trainer.default_root_dir``. Each epoch ends with a checkpoint
+    ``last`` to go on from; ``best`` is the one with the highest validation mIoU.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Defaults, callbacks, and the links from data to task."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": "runs",
+                "checkpoint.monitor": "val/mIoU",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.save_on_train_epoch_end": True,  # after the epoch is counted as done, so that it resumes there
+            }
+        )
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.classes", "model.init_args.classes", apply_on="instantiate")
+        parser.link_arguments("data.img_size", "model.init_args.img_size", apply_on="instantiate")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Turn ``best`` and ``last`` into paths, and keep predictions out of memory."""
+        config = self.config[self.subcommand]
+        config["ckpt_path"] = find_checkpoint(config["ckpt_path"], config["checkpoint"]["dirpath"], str(self.subcommand))
+        if self.subcommand == "predict":
+            config["return_predictions"] = False
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log to CSV and TensorBoard unless the config says otherwise."""
+        config = self.config_init[self.subcommand]["trainer"]
+        if config.get("logger") in (None, True):
+            root = config["default_root_dir"]
+            table = CSVLogger(root, name="logs")
+            kwargs["logger"] = [table, TensorBoardLogger(root, name="logs", version=table.version)]
+        return super().instantiate_trainer(**kwargs)
+
+
+def _checkpoint_folder(root: str | Path | None) -> str:
+    return str(Path(root or "runs").expanduser() / "checkpoints")
+
+
+def find_checkpoint(asked: str | None, folder: str, subcommand: str) -> str | None:
+    """The checkpoint that ``--ckpt_path`` means: a path, or the newest ``best`` or ``last`` of the run's own.
+
+    ``fit --ckpt_path last`` starts from the beginning where there is none yet, so that one command both starts and
+    resumes a run.
+
+    Raises:
+        ValueError: There is no such checkpoint, or none is named where an untrained head would be measured.
+    """
+    if asked is None:
+        if subcommand == "fit":
+            return None
+        raise ValueError(
+            f"{subcommand} needs a trained head: pass --ckpt_path best, --ckpt_path last or the path of a checkpoint."
+        )
+    if asked in ("best", "last"):
+        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=lambda p: p.stat().st_mtime)
+        if not found and subcommand == "fit":
+            return None
+        if not found:
+            raise ValueError(f"{folder} holds no checkpoint {asked!r}. Run `siglip2 fit` with this config first.")
+        return str(found[-1])
+    if not Path(asked).expanduser().is_file():
+        raise ValueError(f"No checkpoint {asked}; expected best, last or the path of a .ckpt file.")
+    return str(Path(asked).expanduser())
+
+
+def check_owner() -> None:
+    """Refuse to run where another distribution installs a package called ``heads`` as well.
+
+    Raises:
+        ValueError: Both are installed; one has overwritten files of the other.
+    """
+    owners = sorted(set(packages_distributions().get("heads", [])))
+    if len(owners) > 1:
+        raise ValueError(f"The package heads is installed by {' and '.join(owners)}; keep one of them per environment.")
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run one of Lightning's subcommands."""
+    check_owner()
+    for message in _LIGHTNING_ADVICE:
+        warnings.filterwarnings("ignore", message=message, module="lightning")
+    sys.argv = ["siglip2", command, *resolve_arguments(arguments)]  # LightningCLI reads them there
+    DenseCLI(
+        DenseTask,
+        DenseDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        trainer_defaults={"callbacks": [ResultWriter()]},
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+    )

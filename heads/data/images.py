@@ -1,0 +1,95 @@
+"""Read photographs and label PNGs, whatever mode they were saved in; every error names the file."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Images directly in a folder, sorted by name.
+
+    Raises:
+        ValueError: There is no such folder, it holds no image, or two images differ only in their suffix.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"No folder {folder}; expected one with images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    if not paths:
+        raise ValueError(f"{folder} holds no image; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise ValueError(f"{other} and {path.name} differ only in their suffix; rename one, results go by the stem.")
+    return paths
+
+
+def read_image(path: str | Path) -> Tensor:
+    """A photograph as RGB, uint8 ``(3, H, W)``, upright by its EXIF orientation; transparency is dropped.
+
+    Grey, palette, RGBA, CMYK and 16-bit images are converted; 16-bit values are scaled, not clipped.
+
+    Raises:
+        ValueError: The file is missing, damaged, or too large to decode.
+    """
+    image = ImageOps.exif_transpose(_decode(Path(path)))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_8_bit(np.asarray(image), Path(path)))
+    if image.mode in ("P", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def read_labels(path: str | Path) -> Tensor:
+    """A label image as uint8 ``(H, W)``: grey values or palette indices, never colours.
+
+    Raises:
+        ValueError: The file is missing, damaged, in colour, or has values above 255.
+    """
+    path = Path(path)
+    image = _decode(path)
+    if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
+        raise ValueError(
+            f"{path} has mode {image.mode}; expected one channel of class indices (a grey or palette PNG). Map its colours "
+            "to indices first."
+        )
+    values = np.array(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"{path} has label values from {values.min()} to {values.max()}; expected 0 to 255.")
+    return torch.from_numpy(values.astype(np.uint8))
+
+
+def _decode(path: Path) -> Image.Image:
+    """Open and decode fully, so that a truncated file fails here."""
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected an image.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return image.copy()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise ValueError(f"{path} has more than {limit} million pixels ({error}). Cut or shrink it first.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}). Save it again as PNG or JPEG.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
+
+
+def _to_8_bit(values: np.ndarray, path: Path) -> np.ndarray:
+    """16-bit grey to 8 bits by its high byte; float grey must be in [0, 1]."""
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise ValueError(f"{path} has float values outside [0, 1]; expected a photograph. Scale it first.")
+        return (values * 255).round().astype(np.uint8)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"{path} has values from {values.min()} to {values.max()}; expected 16 bits at most.")
+    return (values.astype(np.uint16) >> 8).astype(np.uint8)

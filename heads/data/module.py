@@ -1,0 +1,74 @@
+"""What every data module shares: loaders, their order, and how samples become a batch."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from .sampling import EpochSampler
+
+Sample = dict[str, Any]
+
+
+class DenseDataModule(LightningDataModule):
+    """Loaders over datasets that are asked for (epoch, index).
+
+    Subclasses fill ``datasets`` in ``setup``, with the keys train, val, test and predict.
+
+    Args:
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: ``batch_size`` or ``num_workers`` is too small.
+    """
+
+    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise ValueError(f"batch_size is {batch_size} and num_workers {num_workers}; expected at least 1 and 0.")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.datasets: dict[str, Dataset[Sample]] = {}
+
+    def _loader(self, split: str) -> DataLoader[Sample]:
+        dataset = self.datasets[split]
+        training = split == "train"
+        sampler = EpochSampler(dataset, self.seed, shuffle=training)  # type: ignore[arg-type]
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,  # type: ignore[arg-type]  # it yields (epoch, index) where torch expects an index
+            num_workers=self.num_workers,
+            collate_fn=partial(collate, stack=("image", "mask") if training else ("image",)),
+            drop_last=training and len(sampler) >= self.batch_size,  # BatchNorm cannot train on a batch of one cell
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled and augmented."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """In order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """In order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Images without labels, in order."""
+        return self._loader("predict")
+
+
+def collate(samples: Sequence[Sample], stack: Sequence[str] = ("image",)) -> Sample:
+    """Stack the keys that have one shape in the batch; every other key becomes a list."""
+    batch: Sample = {key: [sample[key] for sample in samples] for key in samples[0]}
+    return batch | {key: torch.stack(batch[key]) for key in stack}

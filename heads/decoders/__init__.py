@@ -1,0 +1,28 @@
+"""Decoders: from a list of maps to logits. Each sees nothing of the backbone but channels and reductions."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from .linear import LinearDecoder
+
+DECODERS: dict[str, Callable[..., nn.Module]] = {"linear": LinearDecoder}
+
+
+def build_decoder(
+    name: str, channels: Sequence[int], reductions: Sequence[int], out_channels: int, **args: object
+) -> nn.Module:
+    """A decoder by name.
+
+    Raises:
+        ValueError: The name is unknown or an argument is not one of the decoder's.
+    """
+    if name not in DECODERS:
+        raise ValueError(f"decoder is {name!r}; expected one of {', '.join(DECODERS)}.")
+    try:
+        return DECODERS[name](channels, reductions, out_channels, **args)
+    except TypeError as error:
+        raise ValueError(f"decoder_args {args} do not fit the decoder {name!r}: {error}.") from error
+
+
+__all__ = ["DECODERS", "LinearDecoder", "build_decoder"]

@@ -1,0 +1,5 @@
+"""Metrics over a whole split."""
+
+from .segmentation import SegmentationMetrics
+
+__all__ = ["SegmentationMetrics"]

@@ -1,0 +1,36 @@
+"""Scores of semantic segmentation from one confusion matrix over the split."""
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ..data.classes import IGNORE
+
+
+class SegmentationMetrics(MulticlassConfusionMatrix):
+    """Confusion matrix (rows truth, columns prediction), with the scores that come from it.
+
+    Ignored pixels are left out. ``mIoU`` averages TP / (TP + FP + FN) over the classes that occur in truth or
+    prediction, as mmsegmentation does (nanmean); ``mAcc`` averages TP / (TP + FN) over the classes that occur in truth.
+    torchmetrics' own segmentation.MeanIoU averages over images and is another number.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        # labels are checked where they are read, see SegmentationDataset
+        super().__init__(num_classes=num_classes, ignore_index=IGNORE, validate_args=False)
+
+    def scores(self) -> dict[str, Tensor]:
+        """``mIoU``, ``mAcc`` and ``pixel_acc`` in [0, 1], and ``IoU`` and ``acc`` per class (NaN where undefined)."""
+        matrix = self.compute().double()
+        hits, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+        iou, acc = hits / (truth + predicted - hits), hits / truth
+        return {
+            "mIoU": torch.nanmean(iou),
+            "mAcc": torch.nanmean(acc),
+            "pixel_acc": hits.sum() / truth.sum(),
+            "IoU": iou,
+            "acc": acc,
+        }

@@ -1,0 +1,43 @@
+"""From the cells of a map back to pixels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CHUNK = 2**26  # elements of upsampled logits held at once: 256 MiB
+
+
+def to_pixels(maps: Tensor, reduction: int, size: tuple[int, int]) -> Tensor:
+    """Upsample ``(B, C, rows, columns)`` to cells x reduction and cut it to the image's ``size`` (height, width) [px].
+
+    Where the cells cover less than the image (27 x 14 of 384 px), the last pixels are repeated.
+    """
+    rows, columns = maps.shape[-2:]
+    pixels = F.interpolate(maps, size=(rows * reduction, columns * reduction), mode="bilinear", align_corners=False)
+    pixels = pixels[..., : size[0], : size[1]]
+    bottom, right = size[0] - pixels.shape[-2], size[1] - pixels.shape[-1]
+    return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
+
+
+def scores_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+    """Logits of an image of ``size`` at ``output_size``, both (height, width) [px]: ``(B, C, *output_size)``."""
+    pixels = to_pixels(logits, reduction, size)
+    if size == output_size:
+        return pixels
+    return F.interpolate(pixels, size=output_size, mode="bilinear", align_corners=False)
+
+
+def labels_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+    """Index of the largest of :func:`scores_at`, ``(B, *output_size)`` int64, a few classes at a time to bound memory."""
+    largest = max(size[0] * size[1], output_size[0] * output_size[1])
+    step = max(1, _CHUNK // (logits.shape[0] * largest))
+    best: Tensor | None = None
+    labels = torch.empty(0)
+    for first in range(0, logits.shape[1], step):
+        scores, index = scores_at(logits[:, first : first + step], reduction, size, output_size).max(dim=1)
+        if best is None:
+            best, labels = scores, index
+        else:
+            labels = torch.where(scores > best, index + first, labels)
+            best = torch.maximum(best, scores)
+    return labels

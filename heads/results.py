@@ -1,0 +1,60 @@
+"""The result file: what was measured, how, with which versions and on which weights."""
+
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from .files import whole_file
+
+_VERSIONS = ("siglip2-backbone", "torch", "torchvision", "timm", "transformers", "lightning", "torchmetrics")
+
+
+class ResultWriter(Callback):
+    """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the classes."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and print."""
+        if not trainer.is_global_zero:
+            return
+        result = collect(trainer, pl_module)
+        path = Path(trainer.default_root_dir) / "results.json"
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        _print(result, path)
+
+
+def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
+    """Everything that another number must agree in before the two can be compared, as plain data."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    protocol = {key: value for key, value in task.hparams.items() if key not in ("classes", "backbone")}
+    return {
+        "task": task.task,
+        "metrics": {k.removeprefix("test/"): _finite(float(v)) for k, v in trainer.callback_metrics.items()},
+        "classes": {name: {k: _finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
+        "protocol": protocol
+        | {"data": type(data).__name__, "split": data.test_split, "images": len(data.datasets["test"]), "seed": data.seed},
+        "backbone": task.card()["backbone"],
+        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a class that does not occur has no score."""
+    return value if math.isfinite(value) else None
+
+
+def _print(result: dict[str, Any], path: Path) -> None:
+    table = Table("class", "IoU", "acc")
+    for name, row in result["classes"].items():
+        table.add_row(name, *("-" if row[k] is None else f"{100 * row[k]:.1f}" for k in ("IoU", "acc")))
+    console = Console()
+    console.print(table)
+    console.print(f"mIoU {100 * result['metrics']['mIoU']:.2f} %, written to {path}", highlight=False)

@@ -1,0 +1,55 @@
+"""Between pictures and what a tower takes: squash, pad and normalise, and the inverse of the last one."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+
+def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize to exactly ``size``, aspect ratio not kept: SigLIP 2's own preparation of images.
+
+    Bilinear with antialias, as SiglipImageProcessor does it (huggingface/transformers 5.23); on uint8 input the result
+    is rounded, as there. big_vision itself resizes without antialias.
+
+    Args:
+        image: ``(..., C, H, W)``, uint8 or floating point.
+        size: Height and width [px].
+    """
+    resized: Tensor = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR, antialias=True)
+    return resized
+
+
+def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``(image - mean) / std`` for images ``(..., C, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: The image is not floating point, or has another number of channels than ``mean``.
+    """
+    if not image.is_floating_point():
+        raise ValueError(f"image is {image.dtype}; expected floating point in [0, 1]. Divide a uint8 image by 255.")
+    if image.shape[-3] != len(mean):
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}; expected {len(mean)} channels in the third dimension from the end."
+        )
+    return (image - _per_channel(mean, image)) / _per_channel(std, image)
+
+
+def denormalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Inverse of :func:`normalize`: back to [0, 1]."""
+    return image * _per_channel(std, image) + _per_channel(mean, image)
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad ``(..., C, H, W)`` with zeros below and to the right until ``multiple`` divides both sides [px].
+
+    Zero is mid-grey after normalisation. A SigLIP 2 tower does this itself; other backbones need it.
+    """
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple))
+
+
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
