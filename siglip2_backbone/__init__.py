@@ -3,7 +3,7 @@
 Importing this package registers the models ``siglip2_*`` with timm.
 """
 
-from . import registry as _registry  # registers the names
+from . import registry as registry  # registers the names
 from .factory import create_backbone
 from .features import FeatureMaps, tap_indices
 from .fingerprint import fingerprint

@@ -15,9 +15,9 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from .sources import CheckpointFiles
-from .tensor_files import StoredTensor, read_rows
+from .tensor_files import DTYPES, StoredTensor, read_rows
 from .tower import Siglip2VisionTransformer
-from .variants import HEADS_BY_WIDTH, VARIANTS, Variant
+from .variants import VARIANTS, Variant
 
 _PREFIX = "vision_model."
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
@@ -113,19 +113,8 @@ def variant_of(files: CheckpointFiles) -> Variant:
     """
     if files.config is None:
         return _by_shapes(files)
-    config = files.config
-    vision = config.get("vision_config", config)
-    family = str(config.get("model_type", vision.get("model_type", "none")))
-    if family not in {"siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"}:
-        raise ValueError(
-            f"{files.source} has model_type {family!r}; expected a SigLIP vision tower (siglip, siglip2, "
-            "siglip_vision_model or siglip2_vision_model). Pass a checkpoint such as google/siglip2-base-patch16-256."
-        )
-    value = {key: vision.get(key, default) for key, default in _DEFAULTS.items()}
-    for key, only in _FIXED.items():
-        if value[key] != only:
-            raise ValueError(f"{files.source}: config.json says {key} = {value[key]!r}; SigLIP 2 towers have {only!r}.")
-    naflex = family.startswith("siglip2")
+    naflex = _is_naflex(files.source, files.config)
+    value = _vision_values(files.source, files.config)
     side = value["patch_size"] * round(value["num_patches"] ** 0.5) if naflex else value["image_size"]
     found = Variant(
         "siglip2_custom",
@@ -140,17 +129,49 @@ def variant_of(files: CheckpointFiles) -> Variant:
     return next((v for v in VARIANTS.values() if v.same_architecture(found)), found)
 
 
+def _is_naflex(source: str, config: dict[str, Any]) -> bool:
+    family = str(config.get("model_type"))
+    if family not in {"siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"}:
+        raise ValueError(
+            f"{source}: config.json says model_type = {family!r}; expected a SigLIP vision tower (siglip, siglip2, "
+            "siglip_vision_model or siglip2_vision_model). Pass a checkpoint such as google/siglip2-base-patch16-256."
+        )
+    return family.startswith("siglip2")
+
+
+def _vision_values(source: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The vision tower's settings, with what the config leaves out filled in and what this tower is not refused."""
+    vision = config.get("vision_config", config)
+    if not isinstance(vision, dict):
+        raise ValueError(f"{source}: config.json says vision_config = {vision!r}; expected a JSON object.")
+    value = {key: vision.get(key, default) for key, default in _DEFAULTS.items()}
+    for key, only in _FIXED.items():
+        if value[key] != only:
+            raise ValueError(f"{source}: config.json says {key} = {value[key]!r}; SigLIP 2 towers have {only!r}.")
+    for key in _DEFAULTS.keys() - _FIXED.keys():
+        if type(value[key]) is not int or value[key] < 1:
+            raise ValueError(f"{source}: config.json says {key} = {value[key]!r}; expected a positive whole number.")
+    width, heads = value["hidden_size"], value["num_attention_heads"]
+    if width % heads:
+        raise ValueError(
+            f"{source}: config.json says hidden_size = {width} and num_attention_heads = {heads}; expected a "
+            "width that the heads divide. Check that it is the config.json of this checkpoint."
+        )
+    return value
+
+
 def _by_shapes(files: CheckpointFiles) -> Variant:
-    """The published variant whose shapes a file without config has."""
+    """The published variant whose shapes a file without config has; heads, unseen in a shape, follow from the width."""
     found = {name: t.shape for name, t in _vision_tensors(files).items()}
-    width = found.get("post_layernorm.weight", (0,))[0]
-    for variant in VARIANTS.values():
-        if variant.embed_dim == width and expected_shapes(variant) == found:
-            return variant
-    raise ValueError(
-        f"{files.source} has no config.json beside it, and its tensors have the shapes of no published checkpoint (width "
-        f"{width}; published are {', '.join(map(str, HEADS_BY_WIDTH))}). Put the checkpoint's config.json beside it."
-    )
+    shared = {v.name: len(expected_shapes(v).items() & found.items()) for v in VARIANTS.values()}
+    closest = max(VARIANTS.values(), key=lambda v: shared[v.name])
+    if not shared[closest.name]:
+        raise ValueError(
+            f"{files.source} has no config.json beside it, and its {len(found)} tensors have the shapes of no "
+            "published checkpoint. Put the checkpoint's config.json beside it."
+        )
+    check_tensors(files, closest)
+    return closest
 
 
 def _vision_tensors(files: CheckpointFiles) -> dict[str, StoredTensor]:
@@ -165,41 +186,50 @@ def _vision_tensors(files: CheckpointFiles) -> dict[str, StoredTensor]:
         )
     foreign = [name for name in named if not name.startswith(prefix)]
     if foreign:
-        raise ValueError(_named(files, "unexpected tensors", foreign))
+        raise ValueError(_named(files, "unexpected tensors", foreign, f"names that start with {_PREFIX!r}"))
     return {name.removeprefix(prefix): t for name, t in named.items()}
 
 
-def _named(files: CheckpointFiles, what: str, names: list[str]) -> str:
+def _named(files: CheckpointFiles, what: str, names: list[str], expected: str) -> str:
     shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return (
-        f"{files.source}: {len(names)} {what}: {shown}. Expected exactly the tensors of a SigLIP vision tower with the "
-        "depth and sizes of its config.json; check that file and config belong together."
-    )
+    return f"{files.source} has {len(names)} {what}: {shown}. Expected exactly {expected}. {_remedy(files)}"
+
+
+def _remedy(files: CheckpointFiles) -> str:
+    if files.config is None:
+        return "No config.json lies beside it, so the closest published model was taken; put the right one beside it."
+    return "Check that the weights are whole and that the config.json beside them is theirs."
 
 
 def check_tensors(files: CheckpointFiles, variant: Variant) -> dict[str, StoredTensor]:
-    """The vision tensors by name, after checking that all are there, no other one is, and every shape fits.
+    """The vision tensors by name, after checking that all are there, no other one is, and every shape and type fits.
 
     Raises:
-        ValueError: A tensor is missing, surplus or of another shape.
+        ValueError: A tensor is missing, surplus, of another shape or not floating point.
     """
     found, expected = _vision_tensors(files), expected_shapes(variant)
     if missing := sorted(expected.keys() - found.keys()):
-        raise ValueError(_named(files, "missing tensors", missing))
+        raise ValueError(_named(files, "missing tensors", missing, f"the tensors of {_described(variant)}"))
     if surplus := sorted(found.keys() - expected.keys()):
-        raise ValueError(_named(files, "unexpected tensors", surplus))
+        raise ValueError(_named(files, "unexpected tensors", surplus, f"the tensors of {_described(variant)}"))
     for name, shape in expected.items():
         if found[name].shape != shape:
             raise ValueError(
-                f"{files.source}: tensor {name} has shape {found[name].shape}; expected {shape} for {_described(variant)}. "
-                "Check that the file belongs to this config.json or model name."
+                f"{files.source}: tensor {name} has shape {found[name].shape}; expected {shape} for "
+                f"{_described(variant)}. {_remedy(files)}"
+            )
+        if found[name].dtype not in DTYPES:
+            raise ValueError(
+                f"{files.source}: tensor {name} is stored as {found[name].dtype}; expected one of {', '.join(DTYPES)}. "
+                "Pass the checkpoint that is not quantised."
             )
     return found
 
 
 def _described(variant: Variant) -> str:
     kind = "NaFlex" if variant.naflex else "fixed"
-    return f"{variant.name} ({kind}, width {variant.embed_dim}, patch {variant.patch_size}, {variant.img_size} px)"
+    sizes = f"width {variant.embed_dim}, {variant.depth} blocks, patch {variant.patch_size}, {variant.img_size} px"
+    return f"{variant.name} ({kind}, {sizes})"
 
 
 def check_variant(files: CheckpointFiles, variant: Variant) -> None:
@@ -253,7 +283,7 @@ def _read_parts(value: Tensor, parts: list[tuple[StoredTensor, tuple[int, int]]]
     stored = parts[0][0]
     if value.ndim == 4 and len(stored.shape) == 2:
         d, p = variant.embed_dim, variant.patch_size
-        linear = torch.empty(d, p, p, 3, dtype=value.dtype)
+        linear = torch.empty(d, p, p, 3, dtype=value.dtype, device="cpu")
         read_rows(stored, linear, (0, d))
         value.copy_(linear.permute(0, 3, 1, 2))
         return

@@ -37,13 +37,13 @@ def create_backbone(
         pooled: Keep the MAP head, for ``forward_pooled``.
         pretrained: Load the weights; ``False`` gives random ones.
         cache_dir: Folder of huggingface_hub's cache, where not the usual one.
-        **tower_args: Arguments of :class:`Siglip2VisionTransformer`, such as ``img_size``, ``pos_interp``, ``in_chans``,
-            ``drop_path_rate``, ``device`` or ``dtype``.
+        **tower_args: Arguments of :class:`Siglip2VisionTransformer`, such as ``img_size``, ``pos_interp``,
+            ``in_chans``, ``drop_path_rate``, ``device`` or ``dtype``.
 
     Raises:
         ValueError: The source is unknown, unreachable, damaged or no SigLIP tower.
     """
-    variant, files = _resolve(str(source), pretrained, cache_dir)
+    variant, files = _resolve(source, pretrained, cache_dir)
     model = build_tower(
         variant,
         files,
@@ -58,10 +58,15 @@ def create_backbone(
     return model
 
 
-def _resolve(source: str, pretrained: bool, cache_dir: str | Path | None) -> tuple[Variant, CheckpointFiles | None]:
+def _resolve(
+    source: str | Path, pretrained: bool, cache_dir: str | Path | None
+) -> tuple[Variant, CheckpointFiles | None]:
     """The architecture behind a source, and its files where weights are wanted."""
+    if isinstance(source, Path) or Path(source).expanduser().exists():
+        files = open_checkpoint(source)
+        return variant_of(files), files if pretrained else None
     known = VARIANTS.get(source.removesuffix(".webli")) or by_hub_id(source.split("@")[0])
-    if Path(source).expanduser().exists() or (known is None and _looks_like_hub_id(source)):
+    if known is None and "/" in source:  # a path that is not there, or an id: open_checkpoint says what is wrong
         files = open_checkpoint(source, cache_dir)
         return variant_of(files), files if pretrained else None
     if known is None:
@@ -73,11 +78,6 @@ def _resolve(source: str, pretrained: bool, cache_dir: str | Path | None) -> tup
     files = open_checkpoint(source if "/" in source else known.hub_id, cache_dir)
     check_variant(files, known)
     return known, files
-
-
-def _looks_like_hub_id(source: str) -> bool:
-    """One slash, and no sign of a path: open_checkpoint says what is wrong with the others."""
-    return "/" in source
 
 
 def unknown_name(name: str) -> str:
@@ -155,14 +155,13 @@ def build_tower(
         names = ", ".join(name for name, value in asked.items() if value is not None)
         raise ValueError(f"{names} shape a list of maps; pass features_only=True as well, or leave them out.")
     device = torch.device(tower_args.get("device") or torch.get_default_device())
-    if files is not None and device.type == "meta":
-        raise ValueError(
-            "The device is meta, which holds no weights; pass pretrained=False, or build on a real device."
-        )
+    if files is not None:
+        _check_loadable(variant, device, tower_args)
     args = _tower_args(variant) | tower_args
     if variant.naflex and args["pos_interp"] != "bilinear_antialias":
         raise ValueError(
-            f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and takes no other."
+            f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and takes no "
+            "other. Leave it out."
         )
     tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
     tower.pretrained_cfg = tower.default_cfg = pretrained_cfg.to_dict()
@@ -171,6 +170,20 @@ def build_tower(
     if files is not None:
         load_tower(tower, files, variant, device)
     return model
+
+
+def _check_loadable(variant: Variant, device: torch.device, tower_args: dict[str, Any]) -> None:
+    """Refuse what pretrained weights cannot go into; another head count would even load, and be wrong."""
+    if device.type == "meta":
+        raise ValueError(
+            "The device is meta, which holds no weights; pass pretrained=False, or build on a real device."
+        )
+    for key, own in _tower_args(variant).items():
+        if key != "pos_interp" and tower_args.get(key, own) != own:
+            raise ValueError(
+                f"{key} is {tower_args[key]}; {variant.name} has {own}, and its weights fit nothing else. Leave {key} "
+                "out, or pass pretrained=False."
+            )
 
 
 def _tower_args(variant: Variant) -> dict[str, Any]:

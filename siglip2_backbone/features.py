@@ -33,9 +33,11 @@ def absolute_indices(depth: int, out_indices: int | Sequence[int] | None) -> lis
     """
     if out_indices is None:
         return tap_indices(depth, min(4, depth))
-    if isinstance(out_indices, int) and not isinstance(out_indices, bool):
-        out_indices = list(range(depth))[-out_indices:] if 0 < out_indices <= depth else [depth]
-    indices = list(out_indices) if isinstance(out_indices, Sequence) and not isinstance(out_indices, str) else []
+    indices: list[Any] = []
+    if type(out_indices) is int:
+        indices = list(range(depth))[-out_indices:] if 0 < out_indices <= depth else []
+    elif isinstance(out_indices, Sequence) and not isinstance(out_indices, str):
+        indices = list(out_indices)
     if not indices or not all(type(i) is int and -depth <= i < depth for i in indices):
         raise ValueError(
             f"out_indices is {out_indices!r}; expected block indices from {-depth} to {depth - 1}, or an int n from 1 "
@@ -43,11 +45,11 @@ def absolute_indices(depth: int, out_indices: int | Sequence[int] | None) -> lis
         )
     indices = [i % depth for i in indices]
     if len(set(indices)) != len(indices):
-        raise ValueError(f"out_indices {list(out_indices)} names a block twice (of {depth}); name each once.")
+        raise ValueError(f"out_indices is {out_indices!r}, which names a block of {depth} twice; name each once.")
     return indices
 
 
-class FeatureMaps(FeatureGetterNet):  # type: ignore[misc]
+class FeatureMaps(FeatureGetterNet):
     """A tower that returns maps: images ``(B, C, H, W)``, normalised, to a list of ``(B, D, rows, columns)``.
 
     Blocks after the last one asked for are dropped, and so are the MAP head and the final norm where they are not

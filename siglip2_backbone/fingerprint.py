@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn, uint8
 
+from .features import FeatureMaps
+
 
 def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
     """sha256 over (name, dtype, shape, bytes) of the sorted state dict, as 64 hexadecimal digits.
@@ -17,16 +19,21 @@ def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
         names: Take only these entries of the state dict.
 
     Raises:
-        ValueError: The tower is on the meta device, so it has no bytes.
+        ValueError: The tower is on the meta device, so it has no bytes, or it has none of a name in ``names``.
     """
-    inner = getattr(tower, "model", tower)
+    inner = tower.model if isinstance(tower, FeatureMaps) else tower
     state: dict[str, Tensor] = inner.state_dict()
     digest = hashlib.sha256()
-    for name in sorted(state if names is None else names):
+    chosen = sorted(state if names is None else names)
+    if unknown := [name for name in chosen if name not in state]:
+        raise ValueError(
+            f"The tower has no tensor {unknown[0]}; expected names of its state dict, such as {next(iter(state))}."
+        )
+    for name in chosen:
         tensor = state[name].detach()
         if tensor.is_meta:
             raise ValueError(f"Tensor {name} is on the meta device and has no values; load weights first.")
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         flat = tensor.cpu().contiguous().reshape(-1)
-        digest.update(flat.view(uint8).numpy())
+        digest.update(flat.view(uint8).numpy().data)
     return digest.hexdigest()

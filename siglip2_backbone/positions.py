@@ -1,8 +1,8 @@
 """Resample a table of position embeddings to another grid, with one row matrix and one column matrix.
 
-A separable resize of a ``(rows, columns)`` table is ``R @ table @ C.T``. At the table's own grid both matrices are exact
-identities, so the result is the table itself and no branch on the size is needed: eager, torch.compile and torch.export
-see one graph.
+A separable resize of a ``(rows, columns)`` table is ``R @ table @ C.T``. At the table's own grid both matrices are
+exact identities, so the result is the table itself and no branch on the size is needed: eager, torch.compile and
+torch.export see one graph.
 
 Sources: the kernels of ``torch.nn.functional.interpolate`` (``align_corners=False``), which timm, transformers and
 big_vision's NaFlex tower (``jax.image.scale_and_translate``) share. Differences: the matrices are built and applied in
@@ -72,7 +72,7 @@ def _antialiased(
     scale = old / new
     centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * scale
     source = torch.arange(old, device=device, dtype=dtype) + 0.5
-    stretch = max(scale, 1.0)
+    stretch = torch.sym_max(old, new) / new  # max() would decide on a symbolic size, and export a graph for one side
     distance = ((source[None] - centre[:, None]) / stretch).abs().clamp(max=radius)
     weights = 1 - distance if cubic is None else _cubic(distance, cubic)
     return weights / weights.sum(dim=1, keepdim=True)

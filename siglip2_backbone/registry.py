@@ -23,7 +23,7 @@ def _weights_source(variant: Variant, cfg: PretrainedCfg) -> str:
         raise ValueError(
             f"{variant.name}: weights come from a file, a directory or the hub, not from url or state_dict."
         )
-    source = cfg.file or cfg.hf_hub_id
+    source: str | None = cfg.file or cfg.hf_hub_id
     if not source:
         raise ValueError(no_weights(variant))
     return source

@@ -1,7 +1,7 @@
 """Read tensors of safetensors files straight into place: the header, then only the byte ranges that are wanted.
 
-Format: https://github.com/huggingface/safetensors (README, section Format). The library itself hands out tensors that stay
-mapped to the file or are copied; reading into tensors that exist already keeps the peak at the size of the tower.
+Format: https://github.com/huggingface/safetensors (README, section Format). The library itself hands out tensors that
+stay mapped to the file or are copied; reading into tensors that exist already keeps the peak at the size of the tower.
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# what can be read, as safetensors spells it
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
 
@@ -51,7 +52,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
             tensors = {name: _entry(path, 8 + length, **fields) for name, fields in header.items()}
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(_not_safetensors(path, f"an unreadable header ({error})")) from error
     expected = max((t.stop for t in tensors.values()), default=8 + length)
     if size < expected:
@@ -69,7 +70,7 @@ def _entry(path: Path, base: int, dtype: str, shape: list[int], data_offsets: li
     start, stop = data_offsets
     if not 0 <= start <= stop:
         raise ValueError(f"byte range {start} to {stop}")
-    if dtype in _DTYPES and math.prod(shape) * _DTYPES[dtype].itemsize != stop - start:
+    if dtype in DTYPES and math.prod(shape) * DTYPES[dtype].itemsize != stop - start:
         raise ValueError(f"{dtype} of shape {shape} does not fill {stop - start} bytes")
     return StoredTensor(path, dtype, tuple(shape), base + start, base + stop)
 
@@ -78,22 +79,20 @@ def read_rows(stored: StoredTensor, out: Tensor, rows: tuple[int, int]) -> None:
     """Read rows of a tensor into the memory of ``out``.
 
     Args:
-        stored: What to read.
+        stored: What to read, of a type in ``DTYPES``.
         out: Contiguous CPU tensor with as many elements as are read, of any floating point type.
         rows: First row and the row after the last one.
 
     Raises:
-        ValueError: The stored type is no floating point type, or the file has become shorter since its header was read.
+        ValueError: The file has become shorter since its header was read.
     """
-    dtype = _DTYPES.get(stored.dtype)
-    if dtype is None:
-        raise ValueError(f"{stored.path} holds a tensor of type {stored.dtype}; expected one of {', '.join(_DTYPES)}.")
+    dtype = DTYPES[stored.dtype]
     row_bytes = (stored.stop - stored.start) // stored.shape[0]
     start, stop = stored.start + rows[0] * row_bytes, stored.start + rows[1] * row_bytes
-    target = out if out.dtype == dtype else torch.empty(out.numel(), dtype=dtype)
+    target = out if out.dtype == dtype else torch.empty(out.numel(), dtype=dtype, device="cpu")
     with stored.path.open("rb", buffering=0) as file:
         file.seek(start)
-        _fill(file, memoryview(target.view(-1).view(torch.uint8).numpy()), stop - start, stored.path)
+        _fill(file, target.view(-1).view(torch.uint8).numpy().data, stop - start, stored.path)
     if target is not out:
         out.view(-1).copy_(target)
 

@@ -30,7 +30,10 @@ class CellPatchEmbed(PatchEmbed):
 
     def cells(self, side: int, patch: int) -> int:
         """Number of cells along a side [px]."""
-        return side // patch if side == self.native_size else -(-side // patch)
+        # asked only where it matters: comparing a symbolic side would exclude the native size from an exported graph
+        if self.native_size % patch and side == self.native_size:
+            return side // patch
+        return -(-side // patch)
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the map of an image of ``img_size`` (height, width) [px]."""
@@ -48,7 +51,8 @@ class CellPatchEmbed(PatchEmbed):
         bottom, right = rows * self.patch_size[0] - height, columns * self.patch_size[1] - width
         if bottom > 0 or right > 0:
             x = F.pad(x, (0, max(right, 0), 0, max(bottom, 0)))
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+        cells: Tensor = self.norm(self.proj(x).permute(0, 2, 3, 1))
+        return cells
 
 
 class Siglip2VisionTransformer(VisionTransformer):
@@ -81,8 +85,8 @@ class Siglip2VisionTransformer(VisionTransformer):
         device: Where to build it.
         dtype: Floating point type to build it in.
 
-    Source: google-research/big_vision @ 0127fb6, ``models/vit.py`` and ``models/proj/image_text/naflex_vit.py``, through
-    transformers' SiglipVisionModel and Siglip2VisionModel, with which it agrees in every block.
+    Source: google-research/big_vision @ 0127fb6, ``models/vit.py`` and ``models/proj/image_text/naflex_vit.py``,
+    through transformers' SiglipVisionModel and Siglip2VisionModel, with which it agrees in every block.
     """
 
     def __init__(
@@ -158,8 +162,8 @@ class Siglip2VisionTransformer(VisionTransformer):
         """
         if patch_size is not None and to_2tuple(patch_size) != self.patch_embed.patch_size:
             raise ValueError(
-                f"patch_size is {patch_size}; this tower's is {self.patch_embed.patch_size} and its weights fit no other. "
-                "Choose a checkpoint with the patch size you want."
+                f"patch_size is {patch_size}; this tower's is {self.patch_embed.patch_size} and its weights fit no "
+                "other. Choose a checkpoint with the patch size you want."
             )
         if img_size is not None:
             self.patch_embed.set_input_size(img_size=to_2tuple(img_size))

@@ -104,9 +104,6 @@ TINY = Variant("siglip2_tiny_patch8_128", 96, 4, 3, 384, patch_size=8, img_size=
 
 VARIANTS: dict[str, Variant] = {v.name: v for v in (*(_published(*row) for row in _PUBLISHED), TINY)}
 
-# Heads are not visible in a tensor's shape; every published width has one count.
-HEADS_BY_WIDTH: dict[int, int] = {v.embed_dim: v.num_heads for v in VARIANTS.values()}
-
 
 def by_hub_id(hub_id: str) -> Variant | None:
     """The published variant behind a Hugging Face id, or None."""
