@@ -39,8 +39,8 @@ class DenseTask(LightningModule):
         super().__init__()
         if lr <= 0 or weight_decay < 0 or warmup_steps < 0:
             raise ValueError(
-                f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup_steps}; expected lr above 0 and the others "
-                "at least 0."
+                f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup_steps}; expected lr above 0 and the "
+                "others at least 0."
             )
         self.extractor = extractor
         self.decoder = decoder
@@ -115,7 +115,7 @@ class DenseTask(LightningModule):
         missing = [key for key in result.missing_keys if not key.startswith(_BACKBONE)]
         if strict and (missing or result.unexpected_keys):
             raise ValueError(
-                f"The head's tensors do not fit: missing {missing}, unexpected {result.unexpected_keys}. Build the task "
-                "with the decoder that the head was trained with."
+                f"The head's tensors do not fit: missing {missing}, unexpected {result.unexpected_keys}. Build the "
+                "task with the decoder that the head was trained with."
             )
         return result

@@ -41,6 +41,8 @@ class Extractor(nn.Module):
         ValueError: The backbone is unknown or has no such layers.
     """
 
+    backbone: Any  # FeatureMaps, or the like from timm
+
     def __init__(
         self,
         backbone: str | FeatureMaps,
@@ -66,7 +68,11 @@ class Extractor(nn.Module):
         self.name = str(cfg["architecture"])
         self.source = str(cfg.get("source") or (cfg.get("hf_hub_id") if pretrained else "random"))
         self.arguments = {
-            "backbone": backbone if isinstance(backbone, str) else self.name if self.source == "random" else self.source,
+            "backbone": backbone
+            if isinstance(backbone, str)
+            else self.name
+            if self.source == "random"
+            else self.source,
             "layers": list(info.out_indices),
             "norm": norm if isinstance(backbone, str) else backbone.norm,
             "pooled": self.pooled,
@@ -75,7 +81,11 @@ class Extractor(nn.Module):
         }
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps ``(B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i]))`` of images ``(B, 3, H, W)`` in [0, 1]."""
+        """Maps of images ``(B, 3, H, W)`` in [0, 1].
+
+        Returns:
+            Maps ``(B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i]))``.
+        """
         with torch.no_grad():
             x = normalize(image, self.mean, self.std).to(self.dtype)
             with torch.autocast(x.device.type, enabled=False):
@@ -102,9 +112,7 @@ class Extractor(nn.Module):
         return fingerprint(self.backbone)
 
 
-def _build(
-    backbone: str | FeatureMaps, layers: list[int], norm: bool, pooled: bool, pretrained: bool
-) -> FeatureMaps | nn.Module:
+def _build(backbone: str | FeatureMaps, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:
     if isinstance(backbone, FeatureMaps):
         return backbone
     if _is_siglip2(backbone):
@@ -120,7 +128,7 @@ def _is_siglip2(backbone: str) -> bool:
     return Path(backbone).expanduser().exists() or backbone.split(".")[0] in VARIANTS or os.sep in backbone
 
 
-def _other(name: str, layers: list[int], norm: bool, pretrained: bool) -> nn.Module:
+def _other(name: str, layers: list[int], norm: bool, pretrained: bool) -> Any:
     """Another timm model: a plain transformer through forward_intermediates, anything else through features_only."""
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)

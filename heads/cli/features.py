@@ -1,0 +1,46 @@
+"""``siglip2 features``: dense features of images as safetensors, one file an image."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import save_file
+
+from siglip2_backbone import fingerprint
+
+from ..data.images import read_image
+from ..files import whole_file
+from .inputs import add_arguments, image_paths, input_size, load_model, tower_input
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Write ``DIR/NAME.safetensors`` with a map ``layer_I`` of shape (D, rows, columns) for each layer."""
+    parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--layers", type=int, nargs="+", default=[-1], help="blocks; negative ones count from the end")
+    parser.add_argument("--no-norm", action="store_true", help="leave the final norm out")
+    parser.add_argument("--output", required=True, help="folder to write to")
+    args = parser.parse_args(arguments)
+    paths = image_paths(args.images)
+    model = load_model(args, args.layers, norm=not args.no_norm)
+    size, identity = input_size(args, model), fingerprint(model)
+    for path in track(paths, "features"):
+        image = read_image(path)
+        with torch.inference_mode():
+            maps = model(tower_input(image, size, model))
+        tensors = {f"layer_{i}": m[0].contiguous().cpu() for i, m in zip(model.out_indices, maps, strict=True)}
+        card = {
+            "model": model.pretrained_cfg["architecture"],
+            "source": model.pretrained_cfg["source"],
+            "fingerprint": identity,
+            "grid": json.dumps(list(maps[0].shape[-2:])),
+            "patch": str(model.feature_info.reduction()[0]),
+            "size": json.dumps(list(size)),
+            "original_size": json.dumps(list(image.shape[1:])),
+            "norm": json.dumps(not args.no_norm),
+        }
+        with whole_file(Path(args.output) / f"{path.stem}.safetensors") as partial:
+            save_file(tensors, partial, metadata=card)
+    print(f"{len(paths)} files in {args.output}, fingerprint {identity}")

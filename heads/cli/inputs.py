@@ -1,0 +1,74 @@
+"""What the commands on single images share: which model, which images, at which size."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from siglip2_backbone import FeatureMaps, create_backbone
+from siglip2_backbone.preprocess import normalize, squash
+
+from ..data.images import list_images
+
+DEFAULT_MODEL = "google/siglip2-base-patch16-256"
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, images: str = "+") -> None:
+    """Images, model, size and precision."""
+    parser.add_argument("images", nargs=images, metavar="IMAGE", help="image files, or folders of images")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint directory, Hugging Face id or model name")
+    parser.add_argument("--random-weights", action="store_true", help="do not load weights: for trying things out only")
+    parser.add_argument(
+        "--size", type=int, nargs="+", help="height and width that images are resized to [px]; native if absent"
+    )
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+
+
+def load_model(args: argparse.Namespace, layers: Sequence[int] = (-1,), *, norm: bool = True) -> FeatureMaps:
+    """The model of :func:`add_arguments`, whole, so that its fingerprint does not depend on the layers asked for."""
+    model = create_backbone(
+        args.model, out_indices=list(layers), norm=norm, pooled=True, pretrained=not args.random_weights
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.eval().requires_grad_(False).to(device, getattr(torch, args.precision))
+    return model
+
+
+def image_paths(names: Sequence[str]) -> list[Path]:
+    """The images themselves and those of the folders, in this order.
+
+    Raises:
+        ValueError: One is missing, or two have the same name without suffix, by which outputs are called.
+    """
+    paths = [p for name in names for p in (list_images(Path(name)) if Path(name).is_dir() else [Path(name)])]
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"No file or folder {path}; expected an image.")
+        if by_stem.setdefault(path.stem, path) != path:
+            raise ValueError(f"{by_stem[path.stem]} and {path} have the same name without suffix; outputs go by it.")
+    return list(by_stem.values())
+
+
+def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:
+    """Height and width that images are resized to [px].
+
+    Raises:
+        ValueError: ``--size`` is not one or two positive numbers.
+    """
+    if not args.size:
+        _, height, width = model.pretrained_cfg["input_size"]
+        return height, width
+    if len(args.size) > 2 or min(args.size) < 1:
+        raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 1 px.")
+    return args.size[0], args.size[-1]
+
+
+def tower_input(image: Tensor, size: tuple[int, int], model: FeatureMaps) -> Tensor:
+    """An image uint8 ``(3, H, W)`` as the model takes it: ``(1, 3, *size)``, in the model's type and place."""
+    parameter = next(model.parameters())
+    cfg = model.pretrained_cfg
+    pixels = squash(image, size)[None].to(parameter.device).float() / 255
+    return normalize(pixels, cfg["mean"], cfg["std"]).to(parameter.dtype)

@@ -1,0 +1,76 @@
+"""The picture of dense features: their first three principal components as red, green and blue."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+_OUTLIER = 5.0  # robust standard deviations of the token norm
+
+
+def pca_colours(maps: Sequence[Tensor]) -> list[Tensor]:
+    """First three principal components of all maps together, each component scaled to [0, 1].
+
+    Tokens whose norm lies far from the median (more than 5 x 1.4826 x the median deviation) do not count in the fit:
+    SigLIP 2 has a few outlier tokens that would take the first component. Colours are cut at the 1st and 99th
+    percentile.
+
+    Args:
+        maps: Maps ``(D, rows, columns)`` with one D; rows and columns may differ.
+
+    Returns:
+        Colours ``(3, rows, columns)`` in [0, 1], one for each map.
+
+    Raises:
+        ValueError: There are fewer than three channels, or a value is not finite.
+    """
+    tokens = torch.cat([m.flatten(1).T for m in maps]).double()  # (N, D)
+    if tokens.shape[1] < 3 or not tokens.isfinite().all():
+        raise ValueError(
+            f"Maps of {tokens.shape[1]} channels, or with values that are not finite; expected at least 3."
+        )
+    usual = _usual(tokens)
+    mean = usual.mean(dim=0)
+    components = _components(usual - mean)
+    projected = (tokens - mean) @ components
+    low, high = torch.quantile((usual - mean) @ components, torch.tensor([0.01, 0.99]).to(tokens), dim=0)
+    colours = ((projected - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny)).clamp(0, 1).float()
+    sizes = [m.shape[1] * m.shape[2] for m in maps]
+    return [c.T.reshape(3, *m.shape[1:]) for c, m in zip(colours.split(sizes), maps, strict=True)]
+
+
+def _usual(tokens: Tensor) -> Tensor:
+    """Tokens without those of outlying norm."""
+    deviation = (tokens.norm(dim=1) - tokens.norm(dim=1).median()).abs()
+    limit = _OUTLIER * 1.4826 * deviation.median()
+    return tokens[deviation <= limit] if limit > 0 else tokens
+
+
+def _components(centred: Tensor) -> Tensor:
+    """First three eigenvectors ``(D, 3)`` of the covariance, signs fixed so that the largest entry is positive."""
+    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :3]
+    largest = vectors.abs().argmax(dim=0, keepdim=True)
+    fixed: Tensor = vectors * vectors.gather(0, largest).sign()
+    return fixed
+
+
+def side_by_side(images: Sequence[Tensor], colours: Sequence[Tensor], height: int = 256) -> Image.Image:
+    """One row an image: the image uint8 ``(3, H, W)`` and, at the same size, its colours cell by cell."""
+    rows = [_row(image, colour, height) for image, colour in zip(images, colours, strict=True)]
+    gap = 4
+    width = max(row.width for row in rows)
+    sheet = Image.new("RGB", (width, (height + gap) * len(rows) - gap), "white")
+    for i, row in enumerate(rows):
+        sheet.paste(row, (0, i * (height + gap)))
+    return sheet
+
+
+def _row(image: Tensor, colour: Tensor, height: int) -> Image.Image:
+    width = min(4 * height, max(1, round(height * image.shape[2] / image.shape[1])))
+    photograph = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
+    cells = Image.fromarray((colour * 255).round().byte().permute(1, 2, 0).numpy())
+    row = Image.new("RGB", (2 * width + 4, height), "white")
+    row.paste(photograph, (0, 0))
+    row.paste(cells.resize((width, height), Image.Resampling.NEAREST), (width + 4, 0))
+    return row
