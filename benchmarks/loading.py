@@ -1,0 +1,104 @@
+"""Memory and time of ``create_model(pretrained=True)`` on a file of the true base size (1.5 GB), beside other ways.
+
+The file is written by transformers with random weights. Each way runs in a process of its own; the file is in the page
+cache. Peak is the growth of the resident set while loading, as a multiple of the tower's bytes (372 MB).
+
+    python benchmarks/loading.py [--directory DIR]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+WAYS = ("ours", "transformers", "transformers, values touched", "copy")
+
+
+def write_checkpoint(directory: Path) -> None:
+    """SiglipModel of base size, with the vocabulary that the published checkpoints have."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {"vocab_size": 256000, "projection_size": 768}
+    config = SiglipConfig(vision_config={"image_size": 256}, text_config=text)
+    SiglipModel(config).save_pretrained(directory, max_shard_size="8GB")
+
+
+def memory(field: str) -> int:
+    """A field of /proc/self/status in bytes: VmRSS now, VmHWM at its highest."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field)))
+
+
+def load(way: str, directory: str) -> object:
+    import timm
+    from safetensors.torch import load_file
+    from transformers import SiglipVisionModel
+
+    if way == "ours":
+        overlay = {"file": directory}
+        return timm.create_model("siglip2_base_patch16_256", pretrained=True, pretrained_cfg_overlay=overlay)
+    if way == "copy":  # build with random values, read the whole file, copy
+        model = SiglipVisionModel(SiglipVisionModel.config_class.from_pretrained(directory))
+        state = load_file(Path(directory) / "model.safetensors")
+        model.load_state_dict({k.removeprefix("vision_model."): v for k, v in state.items() if "vision" in k})
+        return model
+    model = SiglipVisionModel.from_pretrained(directory)
+    if "touched" in way:  # it maps the file and reads a value when it is used; ours has read them all
+        for p in model.parameters():
+            p.sum()
+    return model
+
+
+def measure(way: str, directory: str) -> None:
+    """In a process of its own: import, load once, print the growth and the seconds."""
+    import time
+
+    import timm
+    import torch
+    import transformers
+
+    import siglip2_backbone
+
+    assert timm and transformers.SiglipVisionModel and siglip2_backbone
+    torch.set_num_threads(2)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before, start = memory("VmRSS"), time.perf_counter()
+    model = load(way, directory)
+    seconds = time.perf_counter() - start
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    print(json.dumps({"seconds": seconds, "peak": (memory("VmHWM") - before) / size}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--directory", help="where the checkpoint is, or is to be written; a temporary folder if absent"
+    )
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    if args.way:
+        measure(args.way, args.directory)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = args.directory or scratch
+        if not (Path(directory) / "model.safetensors").is_file():
+            write_checkpoint(Path(directory))
+        runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+        for _ in range(args.rounds):
+            for way in WAYS:
+                command = [sys.executable, __file__, "--way", way, "--directory", directory]
+                output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                runs[way].append(json.loads(output.splitlines()[-1]))
+    print("| way | seconds (median) | slowest | peak / tower |")
+    print("|---|---|---|---|")
+    for way, results in runs.items():
+        seconds, peaks = ([r[key] for r in results] for key in ("seconds", "peak"))
+        print(f"| {way} | {median(seconds):.2f} | {max(seconds):.2f} | {median(peaks):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

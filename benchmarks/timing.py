@@ -1,0 +1,33 @@
+"""Interleaved timing: every contestant once per round, so that a slow minute of the machine hits all of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+
+
+def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, float]:
+    """Median seconds of each contestant over ``rounds`` rounds, after ``warmup`` rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for i in range(warmup + rounds):
+        for name, contestant in contestants.items():
+            _synchronize()
+            start = time.perf_counter()
+            contestant()
+            _synchronize()
+            if i >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device_name(device: str) -> str:
+    """What to write beside a figure."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
