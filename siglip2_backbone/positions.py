@@ -10,7 +10,7 @@ float64 wherever the device has it, so TF32, autocast and bf16 tables cost no ac
 result for grids one column wide (CPU, contiguous input) does not occur.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -72,7 +72,8 @@ def _antialiased(
     scale = old / new
     centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * scale
     source = torch.arange(old, device=device, dtype=dtype) + 0.5
-    stretch = torch.sym_max(old, new) / new  # max() would decide on a symbolic size, and export a graph for one side
+    # max() would decide on a symbolic size, and export a graph for one side of it
+    stretch: Any = torch.sym_max(old, new) / new
     distance = ((source[None] - centre[:, None]) / stretch).abs().clamp(max=radius)
     weights = 1 - distance if cubic is None else _cubic(distance, cubic)
     return weights / weights.sum(dim=1, keepdim=True)
