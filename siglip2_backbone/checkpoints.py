@@ -130,13 +130,13 @@ def variant_of(files: CheckpointFiles) -> Variant:
 
 
 def _is_naflex(source: str, config: dict[str, Any]) -> bool:
-    family = str(config.get("model_type"))
-    if family not in {"siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"}:
+    family = config.get("model_type")
+    if str(family) not in {"siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"}:
         raise ValueError(
             f"{source}: config.json says model_type = {family!r}; expected a SigLIP vision tower (siglip, siglip2, "
             "siglip_vision_model or siglip2_vision_model). Pass a checkpoint such as google/siglip2-base-patch16-256."
         )
-    return family.startswith("siglip2")
+    return str(family).startswith("siglip2")
 
 
 def _vision_values(source: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def whole_model(naflex: bool) -> nn.Module:
 def _prefixed(source: Path, folder: Path) -> Path:
     """A vision-only directory with names as transformers 4 wrote them, or as transformers 5 holds them in memory."""
     shutil.copytree(source, folder)
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load_file(source / "model.safetensors")
     bare = {name.removeprefix("vision_model."): tensor for name, tensor in tensors.items()}
     bare_already = bare.keys() == tensors.keys()
     save_file({f"vision_model.{k}": v for k, v in bare.items()} if bare_already else bare, folder / "model.safetensors")
@@ -111,8 +111,8 @@ def edited(fixed, tmp_path):
     """Write a copy of the fixed vision-only directory with other tensors or config."""
 
     def edit(tensors=lambda t: t, config=lambda c: c) -> Path:
-        folder = Path(shutil.copytree(fixed["vision"], tmp_path / "edited"))
-        save_file(tensors(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+        folder = Path(shutil.copytree(fixed["vision"], tmp_path / "edited", dirs_exist_ok=True))
+        save_file(tensors(load_file(fixed["vision"] / "model.safetensors")), folder / "model.safetensors")
         config_path = folder / "config.json"
         config_path.write_text(json.dumps(config(json.loads(config_path.read_text()))))
         return folder
