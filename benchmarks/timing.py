@@ -11,7 +11,8 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, wa
     """Median seconds of each contestant over ``rounds`` rounds, after ``warmup`` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(warmup + rounds):
-        for name, contestant in contestants.items():
+        for name in _rotated(list(contestants), i):
+            contestant = contestants[name]
             _synchronize()
             start = time.perf_counter()
             contestant()
@@ -19,6 +20,11 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, wa
             if i >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in seconds.items()}
+
+
+def _rotated(names: list[str], i: int) -> list[str]:
+    """Another one goes first in each round: who follows whom matters for caches and clocks."""
+    return names[i % len(names) :] + names[: i % len(names)]
 
 
 def _synchronize() -> None:

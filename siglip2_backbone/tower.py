@@ -51,8 +51,8 @@ class CellPatchEmbed(PatchEmbed):
         bottom, right = rows * self.patch_size[0] - height, columns * self.patch_size[1] - width
         if bottom > 0 or right > 0:
             x = F.pad(x, (0, max(right, 0), 0, max(bottom, 0)))
-        cells: Tensor = self.norm(self.proj(x).permute(0, 2, 3, 1))
-        return cells
+        cells: Tensor = self.proj(x).permute(0, 2, 3, 1)
+        return cells.contiguous()  # left as a view, its strides would slow down the residual sum of every block
 
 
 class Siglip2VisionTransformer(VisionTransformer):
