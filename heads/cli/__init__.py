@@ -5,6 +5,8 @@ import os
 import sys
 from importlib import import_module
 
+from .messages import plain
+
 # name -> (module of this package with run(command, arguments), help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer", "train a head from a YAML file"),
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         if os.environ.get("SIGLIP2_TRACEBACK"):
             raise
-        print(f"siglip2 {command}: {error}", file=sys.stderr)
+        print(f"siglip2 {command}: {plain(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"siglip2 {command}: stopped", file=sys.stderr)

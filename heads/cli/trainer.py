@@ -1,10 +1,11 @@
 """``siglip2 fit | validate | test | predict``: Lightning's command line with this library's defaults."""
 
+import logging
 import sys
 import warnings
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -25,6 +26,19 @@ _LIGHTNING_ADVICE = (
     ".*in eval mode at the start of training",
     ".*LeafSpec",
 )
+
+
+class DenseParser(LightningArgumentParser):
+    """LightningArgumentParser that refuses with an error instead of two screens of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            ValueError: Always.
+        """
+        tip = "See `siglip2 fit --help`, or --print_config for every setting."
+        raise ValueError(message if tip in message else f"{message}\n{tip}") from ex
 
 
 class DenseCLI(LightningCLI):
@@ -120,6 +134,8 @@ def check_owner() -> None:
 def run(command: str, arguments: list[str]) -> None:
     """Run one of Lightning's subcommands."""
     check_owner()
+    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in _LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     sys.argv = ["siglip2", command, *resolve_arguments(arguments)]  # LightningCLI reads them there
@@ -131,6 +147,7 @@ def run(command: str, arguments: list[str]) -> None:
         seed_everything_default=0,
         trainer_defaults={"callbacks": [ResultWriter()]},
         save_config_kwargs={"overwrite": True},
+        parser_class=DenseParser,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
     )

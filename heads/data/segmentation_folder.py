@@ -182,8 +182,8 @@ class SegmentationDataset(Dataset[Sample]):
             found = sorted(set(mask[mapped < 0].tolist()))
             ignored = sorted({IGNORE, *self.ignore_values})
             raise ValueError(
-                f"{path} has label values {found[:10]}; expected 0 to {self.num_classes - 1} for the {self.num_classes} "
-                f"classes, or {ignored} to ignore. Add them to data.ignore_values or to data.classes."
+                f"{path} has label values {found[:10]}; expected classes 0 to {self.num_classes - 1}, or {ignored} to "
+                "ignore. Add them to data.ignore_values or to data.classes."
             )
         return mapped
 
