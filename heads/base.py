@@ -59,8 +59,7 @@ class DenseTask(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine, stepped after every optimiser step."""
         optimizer = torch.optim.AdamW(parameter_groups(self.decoder, self.weight_decay), lr=self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = warmup_cosine(optimizer, min(self.warmup_steps, total // 2), total)
+        schedule = warmup_cosine(optimizer, self.warmup_steps, lambda: self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # Checkpoints: the head alone, and a card that says which backbone it belongs to.

@@ -39,7 +39,7 @@ class DenseDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"
-        sampler = EpochSampler(dataset, self.seed, shuffle=training)  # type: ignore[arg-type]  # torch's has no __len__
+        sampler = EpochSampler(dataset, self.seed, self._epoch, shuffle=training)  # type: ignore[arg-type]  # it has a length
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -50,6 +50,13 @@ class DenseDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+    def _epoch(self) -> int:
+        """Epochs whose batches are done; ``trainer.current_epoch`` lags one behind while a resumed run sets up."""
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented."""

@@ -1,6 +1,6 @@
 """Order and augmentation as pure functions of (seed, epoch, index), so that a resumed run is the same run."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,32 +12,33 @@ SampleKey = tuple[int, int]
 
 
 class EpochSampler(Sampler[SampleKey]):
-    """Yields (epoch, index); Lightning calls ``set_epoch`` before each epoch.
+    """Yields (epoch, index).
+
+    The epoch is asked for when iteration starts. Lightning's ``set_epoch`` would come too late: when a run is resumed,
+    its workers fetch the first batches before it is called, and would fetch those of epoch 0.
 
     Args:
         data: The dataset.
         seed: Seed of the run.
+        epoch: Tells the present epoch.
         shuffle: Whether to shuffle, anew in each epoch.
     """
 
-    def __init__(self, data: Sized, seed: int, *, shuffle: bool) -> None:
+    def __init__(self, data: Sized, seed: int, epoch: Callable[[], int], *, shuffle: bool) -> None:
         self.length = len(data)
         self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch to sample."""
         self.epoch = epoch
+        self.shuffle = shuffle
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[SampleKey]:
+        epoch = self.epoch()
         order = np.arange(self.length)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return ((self.epoch, int(i)) for i in order)
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        return ((epoch, int(i)) for i in order)
 
 
 @contextmanager
