@@ -1,0 +1,96 @@
+"""A checkpoint written by transformers and a small data set in the CamVid layout, both made anew for each session."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+CLASSES = {"sky": [0, 0, 255], "road": [90, 90, 90], "car": [200, 0, 0]}
+IGNORED = 7  # label value that the data set uses for "unlabelled"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """Directory of a tiny SiglipModel, vision and text, as save_pretrained writes it."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory) -> Path:
+    """The same architecture with other weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("other"), seed=1)
+
+
+def write_checkpoint(folder: Path, seed: int) -> Path:
+    from transformers import SiglipConfig, SiglipModel
+
+    sizes = {"hidden_size": 96, "num_attention_heads": 3}
+    vision = sizes | {"num_hidden_layers": 4, "intermediate_size": 384, "patch_size": 8, "image_size": 128}
+    text = sizes | {"num_hidden_layers": 1, "intermediate_size": 96, "vocab_size": 99, "projection_size": 96}
+    text |= {"bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(seed)
+    SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    """Six training and three validation pairs of 48 x 64 px: sky above road, a car on it, one unlabelled corner."""
+    root = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            labels = np.zeros((48, 64), np.uint8)
+            horizon, left = rng.integers(12, 30), rng.integers(0, 40)
+            labels[horizon:] = 1
+            labels[horizon + 4 : horizon + 14, left : left + 20] = 2
+            image = np.array(list(CLASSES.values()), np.uint8)[labels] // 2 + rng.integers(0, 99, (48, 64, 3), np.uint8)
+            labels[:6, :6] = IGNORED
+            save(image, root / split / f"{i}.png")
+            save(labels, root / f"{split}annot" / f"{i}.png")
+    return root
+
+
+def save(array: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+@pytest.fixture
+def data(scenes):
+    """A data module over the scenes, without worker processes."""
+    from heads import SegmentationFolder
+
+    return SegmentationFolder(
+        str(scenes),
+        CLASSES,
+        (48, 64),
+        ignore_values=[IGNORED],
+        batch_size=2,
+        num_workers=0,
+        predict_images=str(scenes / "val"),
+    )
+
+
+@pytest.fixture
+def task(checkpoint):
+    """A linear probe on the tiny checkpoint."""
+    from heads import SegmentationTask
+
+    torch.manual_seed(0)
+    return SegmentationTask(str(checkpoint), CLASSES, (48, 64), warmup_steps=2)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """Makes quiet trainers that write below tmp_path; keyword arguments go to Lightning."""
+    from lightning.pytorch import Trainer
+
+    def make(**kwargs):
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        return Trainer(**({"default_root_dir": tmp_path, "accelerator": "cpu", "max_epochs": 2} | quiet | kwargs))
+
+    return make

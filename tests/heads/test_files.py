@@ -1,0 +1,19 @@
+import pytest
+
+from heads.files import whole_file
+
+
+def test_file_appears_when_nothing_fails(tmp_path):
+    with whole_file(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("new")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
+
+
+def test_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
