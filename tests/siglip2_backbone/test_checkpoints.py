@@ -272,8 +272,9 @@ def test_an_unpublished_file_without_config_is_refused(naflex):
 def test_an_unpublished_architecture_loads_with_its_config(tmp_path, scale_up):
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
+    # int(22 * (30 / 22)) is 29: timm is given a ratio, and truncates
     config = SiglipVisionConfig(
-        hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2, patch_size=4, image_size=20
+        hidden_size=22, intermediate_size=30, num_hidden_layers=3, num_attention_heads=2, patch_size=4, image_size=20
     )
     model = scale_up(SiglipVisionModel(config))
     model.save_pretrained(tmp_path)

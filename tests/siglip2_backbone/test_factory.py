@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -99,6 +101,25 @@ def test_weights_do_not_go_onto_the_meta_device(fixed, in_context):
                 create_backbone(fixed["vision"])
         else:
             create_backbone(fixed["vision"], device="meta")
+
+
+@pytest.mark.parametrize("kind", ["fixed", "naflex"])
+def test_the_device_asked_for_wins_over_the_default_one(kind, request):
+    path = request.getfixturevalue(kind)["vision"]
+    with torch.device("meta"):
+        features = create_backbone(path, device="cpu")
+    assert fingerprint(features) == fingerprint(create_backbone(path))
+
+
+@pytest.mark.parametrize("source", ["siglip2_base_patch16_256", "google/siglip2-base-patch16-256"])
+def test_a_repository_that_holds_another_model_is_refused(source, fixed, tmp_path, monkeypatch):
+    repo = tmp_path / "models--google--siglip2-base-patch16-256"
+    shutil.copytree(fixed["vision"], repo / "snapshots" / ("0" * 40))
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"google/siglip2-base-patch16-256 holds siglip2_tiny"):
+        create_backbone(source, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("argument", [{"out_indices": [1]}, {"norm": False}, {"pooled": False}], ids=str)
