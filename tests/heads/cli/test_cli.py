@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import pytest
+
+from heads.cli import COMMANDS, main
+from heads.cli.messages import plain
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, heads.cli\ntry: heads.cli.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert all(name in output for name in COMMANDS)
+    assert not any(f"'{name}'" in output for name in ("torch", "timm", "lightning", "numpy", "rich"))
+
+
+@pytest.mark.parametrize("command", ["export", "models", "features", "embed", "pca", "demo"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert f"siglip2 {command}" in capsys.readouterr().out
+
+
+def test_unknown_command_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fot"])
+    assert "predict" in capsys.readouterr().err
+
+
+def test_models_has_a_row_for_each(capsys):
+    from siglip2_backbone import VARIANTS
+
+    assert main(["models"]) == 0
+    output = capsys.readouterr().out
+    assert all(f" {v.name} " in output and (v.hub_id or "random") in output for v in VARIANTS.values())
+    assert "1163.2" in output
+
+
+def test_traceback_on_request(monkeypatch, capsys):
+    assert main(["export", "gone.ckpt", "out"]) == 2
+    assert capsys.readouterr().err.startswith("siglip2 export: No file or directory gone.ckpt")
+    monkeypatch.setenv("SIGLIP2_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="gone"):
+        main(["export", "gone.ckpt", "out"])
+
+
+def test_wrapping_is_taken_off_messages():
+    worker = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x"
+    assert plain(f"{worker}\nValueError: bad.png is bad\n") == "bad.png is bad"
+    union = (
+        "Does not validate against any of the Union subtypes\nErrors:\n  - lr is 0\n  - Expected a <class 'NoneType'>"
+    )
+    assert plain(union) == "lr is 0"
+    assert plain("two\nlines") == "two\nlines"

@@ -1,0 +1,105 @@
+"""The commands on single images: features, embed, pca, demo."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from heads.cli import main
+from heads.data.images import read_image
+from siglip2_backbone import create_backbone, fingerprint
+from siglip2_backbone.preprocess import squash
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(rng.integers(0, 256, (50, 70, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+def prepared(path, size=(128, 128)):
+    return 2 * squash(read_image(path), size)[None].float() / 255 - 1
+
+
+def test_features_are_the_backbones(photos, checkpoint, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--model", str(checkpoint), "--layers", "1", "-1", "--size", "64", "96", "--output", str(out)]
+    assert main(["features", str(photos), *arguments]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["a.safetensors", "b.safetensors"]
+    maps = create_backbone(checkpoint, out_indices=[1, 3]).eval()(prepared(photos / "a.png", (64, 96)))
+    stored = load_file(out / "a.safetensors")
+    torch.testing.assert_close(stored["layer_1"], maps[0][0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(stored["layer_3"], maps[1][0], atol=1e-5, rtol=1e-5)
+    with safe_open(out / "a.safetensors", "pt") as file:
+        card = file.metadata()
+    assert json.loads(card["grid"]) == [8, 12] and json.loads(card["original_size"]) == [50, 70]
+    assert card["fingerprint"] == fingerprint(create_backbone(checkpoint, pooled=True))
+    assert card["fingerprint"] in capsys.readouterr().out
+
+
+def test_fingerprint_does_not_depend_on_the_layers(photos, checkpoint, tmp_path, capsys):
+    for layers in (["0"], ["1", "2"]):
+        main(["features", str(photos), "--model", str(checkpoint), "--layers", *layers, "--output", str(tmp_path)])
+    first, second = (line.split()[-1] for line in capsys.readouterr().out.splitlines() if "fingerprint" in line)
+    assert first == second
+
+
+@pytest.mark.parametrize("normalize", [[], ["--normalize"]])
+def test_embeddings_are_the_map_heads(photos, checkpoint, tmp_path, normalize):
+    path = tmp_path / "e.safetensors"
+    assert main(["embed", str(photos), "--model", str(checkpoint), *normalize, "--output", str(path)]) == 0
+    found = load_file(path)["embeddings"]
+    backbone = create_backbone(checkpoint, pooled=True).eval()
+    expected = torch.cat([backbone.forward_pooled(prepared(photos / n))[1] for n in ("a.png", "b.jpg")])
+    if normalize:
+        expected = expected / expected.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_pca_writes_a_picture(photos, checkpoint, tmp_path):
+    path = tmp_path / "pca.png"
+    assert (
+        main(["pca", str(photos / "a.png"), str(photos / "b.jpg"), "--model", str(checkpoint), "--output", str(path)])
+        == 0
+    )
+    assert read_image(path).shape[1] == 2 * 256 + 4
+
+
+def test_demo_needs_nothing_and_says_that_its_weights_are_random(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    assert read_image("demo/features.png").shape == (3, 3 * 256 + 8, 2 * 256 + 4)
+    assert "RANDOM weights" in capsys.readouterr().out
+
+
+def test_demo_on_a_checkpoint_names_it(photos, checkpoint, tmp_path, capsys):
+    assert main(["demo", str(photos), "--model", str(checkpoint), "--output", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "RANDOM" not in output and str(checkpoint) in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["features", "gone.png", "--output", "o"], "No file or folder gone.png"),
+        (["features", "PHOTO", "--model", "siglip2_base_patch16_999", "--output", "o"], "Did you mean"),
+        (["features", "PHOTO", "--model", "siglip2_tiny_patch8_128", "--output", "o"], "no published weights"),
+        (["features", "PHOTO", "--layers", "9", "--output", "o"], "out_indices is [9]"),
+        (["features", "PHOTO", "--size", "0", "--output", "o"], "--size is [0]"),
+        (["features", "PHOTO", "PHOTO/../x/a.png", "--output", "o"], "No file or folder"),
+        (["pca", "PHOTO", "--output", "o.txt"], "expected a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(photos, checkpoint, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    model = [] if "--model" in arguments else ["--model", str(checkpoint)]
+    assert main([a.replace("PHOTO", str(photos / "a.png")) for a in arguments] + model) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

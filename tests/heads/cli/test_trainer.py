@@ -1,0 +1,140 @@
+"""`siglip2 fit | validate | test | predict` as a user types them; a run that is killed is a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from heads.cli import main
+from heads.cli.trainer import find_checkpoint
+from heads.data.images import read_labels
+
+CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid"
+CONFIG = """
+trainer: {{default_root_dir: {root}, max_epochs: 3, enable_progress_bar: false}}
+model:
+  class_path: heads.SegmentationTask
+  init_args: {{backbone: {checkpoint}, warmup_steps: 2}}
+data:
+  class_path: heads.SegmentationFolder
+  init_args:
+    root: {scenes}
+    img_size: [48, 64]
+    classes: {{sky: [0, 0, 255], road: [90, 90, 90], car: [200, 0, 0]}}
+    ignore_values: [7]
+    batch_size: 2
+    num_workers: {workers}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, checkpoint, scenes):
+    """Writes a config whose run goes to a folder of this name."""
+
+    def write(name="run", workers=0):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(CONFIG.format(root=tmp_path / name, checkpoint=checkpoint, scenes=scenes, workers=workers))
+        return str(path)
+
+    return write
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())", *arguments]
+
+
+def head(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys):
+    path, run = config(), tmp_path / "run"
+    assert main(["fit", "--config", path]) == 0
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(run.glob("logs/version_0/metrics.csv")) and list(run.glob("logs/version_0/events.*"))
+    assert main(["validate", "--config", path, "--ckpt_path", "best"]) == 0
+    assert main(["test", "--config", path, "--ckpt_path", "best"]) == 0
+    assert 0 <= json.loads((run / "results.json").read_text())["metrics"]["mIoU"] <= 1
+    assert main(["predict", "--config", path, "--ckpt_path", "last", "--data.predict_images", str(scenes / "val")]) == 0
+    assert read_labels(run / "predictions" / "labels" / "0.png").shape == (48, 64)
+    assert main(["export", str(run / "checkpoints" / "best.ckpt"), str(tmp_path / "head")]) == 0
+    assert {p.name for p in (tmp_path / "head").iterdir()} == {"head.safetensors", "head.json"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_goes_on_and_ends_the_same(config, tmp_path, workers):
+    whole, broken = config("whole", workers), config("broken", workers)
+    assert main(["fit", "--config", whole]) == 0
+    process = subprocess.Popen(command("fit", "--config", broken), start_new_session=True)
+    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert torch.load(last, weights_only=True)["epoch"] < 2, "the run was over before it was killed"
+    assert main(["fit", "--config", broken, "--ckpt_path", "last"]) == 0
+    for run in ("whole", "broken"):
+        assert main(["test", "--config", config(run, workers), "--ckpt_path", "last"]) == 0
+    results = [json.loads((tmp_path / run / "results.json").read_text()) for run in ("whole", "broken")]
+    assert results[0]["metrics"] == results[1]["metrics"] and results[0]["classes"] == results[1]["classes"]
+    first, second = head(tmp_path / "whole"), head(tmp_path / "broken")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fit_with_last_starts_where_there_is_nothing(config):
+    assert main(["fit", "--config", config(), "--ckpt_path", "last", "--trainer.max_epochs", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "arguments", "message"),
+    [
+        ("test", [], "test needs a trained head: pass --ckpt_path best"),
+        ("test", ["--ckpt_path", "best"], "holds no checkpoint 'best'"),
+        ("fit", ["--ckpt_path", "gone.ckpt"], "No checkpoint gone.ckpt"),
+        ("fit", ["--model.lrr", "1"], "'lrr' is not accepted"),
+        ("fit", ["--bogus", "1"], "--bogus"),
+        ("fit", ["--model.lr", "0"], "lr is 0"),
+        ("fit", ["--model.decoder", "nope"], "nope"),
+        ("fit", ["--model.backbone", "siglip2_base_patch16_257"], "Did you mean siglip2_base_patch16_256"),
+        ("fit", ["--data.classes", "null"], "classes is None; expected their number"),
+        ("fit", ["--data.classes", "300"], "300 classes; expected 1 to 255"),
+        ("fit", ["--data.ignore_values", "[]", "--data.num_workers", "1"], "has label values [7]; expected classes 0"),
+        ("fit", ["--data.root", "gone"], "No folder gone"),
+        ("fit", ["--config", "nope"], "No config nope"),
+        ("predict", ["--ckpt_path", "CKPT"], "data.predict_images is not set"),
+    ],
+)
+def test_what_is_wrong_is_said_without_traceback(config, tmp_path, capsys, monkeypatch, subcommand, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "any.ckpt").touch()
+    arguments = [str(tmp_path / "any.ckpt") if a == "CKPT" else a for a in arguments]
+    assert main([subcommand, "--config", config(), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error.partition(f"siglip2 {subcommand}: ")[2]
+    assert "Traceback" not in error
+
+
+def test_newest_checkpoint_of_a_kind_is_taken(tmp_path):
+    for age, name in ((20, "best.ckpt"), (10, "best-v1.ckpt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    assert find_checkpoint("best", str(tmp_path), "test") == str(tmp_path / "best-v1.ckpt")
+    assert find_checkpoint("last", str(tmp_path), "fit") is None
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs ../shared/data/camvid")
+def test_camvid_from_the_config_that_comes_along(checkpoint, tmp_path):
+    own = ["--data.root", str(CAMVID), "--model.backbone", str(checkpoint), "--data.img_size", "[96, 128]"]
+    own += ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "2", "--data.num_workers", "0"]
+    assert main(["fit", "--config", "segmentation/linear_camvid", *own]) == 0
+    assert main(["test", "--config", "segmentation/linear_camvid", *own, "--ckpt_path", "best"]) == 0
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert len(result["classes"]) == 11 and result["protocol"]["images"] == 16
+    assert all(row["IoU"] is not None for row in result["classes"].values())
