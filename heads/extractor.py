@@ -1,16 +1,21 @@
 """From any backbone to the seam that every decoder sees: a list of maps, with their channels and reductions."""
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import timm
 import torch
+from timm.models import get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from siglip2_backbone import VARIANTS, FeatureMaps, create_backbone, fingerprint
+from siglip2_backbone.features import absolute_indices
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 
 Precision = Literal["float32", "bfloat16"]
@@ -45,7 +50,7 @@ class Extractor(nn.Module):
 
     def __init__(
         self,
-        backbone: str | FeatureMaps,
+        backbone: str | Path | FeatureMaps,
         *,
         layers: Sequence[int] = (-1,),
         norm: bool = True,
@@ -54,6 +59,10 @@ class Extractor(nn.Module):
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(get_args(Precision))}.")
+        if isinstance(backbone, Path):
+            backbone = str(backbone)
         self.backbone = _build(backbone, list(layers), norm, pooled, pretrained)
         self.backbone.eval().requires_grad_(False)
         self.dtype = getattr(torch, precision)
@@ -66,7 +75,8 @@ class Extractor(nn.Module):
         cfg: dict[str, Any] = _pretrained_cfg(self.backbone)
         self.mean, self.std = cfg["mean"], cfg["std"]
         self.name = str(cfg["architecture"])
-        self.source = str(cfg.get("source") or (cfg.get("hf_hub_id") if pretrained else "random"))
+        published = cfg.get("hf_hub_id") or cfg.get("url")
+        self.source = str(cfg.get("source") or (published if pretrained else "random"))
         self.arguments = {
             "backbone": backbone
             if isinstance(backbone, str)
@@ -93,13 +103,10 @@ class Extractor(nn.Module):
         return [m.float() for m in maps]
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        if self.pooled:
-            maps, pooled = self.backbone.forward_pooled(x)
-            return [torch.cat([m, pooled[:, :, None, None].expand(-1, -1, *m.shape[2:])], dim=1) for m in maps]
-        if not isinstance(self.backbone, FeatureMaps):
-            x = pad_to_multiple(x, max(self.reductions))
-        maps = self.backbone(x)
-        return list(maps)
+        if not self.pooled:
+            return list(self.backbone(x))
+        maps, pooled = self.backbone.forward_pooled(x)
+        return [torch.cat([m, pooled[:, :, None, None].expand(-1, -1, *m.shape[2:])], dim=1) for m in maps]
 
     def train(self, mode: bool = True) -> "Extractor":
         """Stay in evaluation mode."""
@@ -112,33 +119,83 @@ class Extractor(nn.Module):
         return fingerprint(self.backbone)
 
 
+class OtherMaps(FeatureGetterNet):
+    """Maps of any other timm model, on images of any size that the model itself can take.
+
+    Unlike timm's own wrapper it keeps the order asked for, and gives exactly the cells that cover the image.
+
+    Args:
+        model: The model; it is pruned in place.
+        layers: Blocks or stages to return, in this order.
+        norm: Apply the final norm, if the model is a plain transformer.
+
+    Raises:
+        ValueError: ``layers`` are not among the model's.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], *, norm: bool) -> None:
+        indices = absolute_indices(len(model.feature_info), layers)  # type: ignore[arg-type]  # a list, or like one
+        super().__init__(model, out_indices=indices, norm=norm and hasattr(model, "num_prefix_tokens"))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps ``(B, C, ceil(H / r), ceil(W / r))`` of normalised images ``(B, 3, H, W)``.
+
+        Raises:
+            ValueError: The model takes no images of this size.
+        """
+        height, width = x.shape[-2:]
+        reductions = self.feature_info.reduction()
+        try:
+            maps = super().forward(pad_to_multiple(x, max(reductions)))
+        except AssertionError as error:  # how timm's models with one fixed size refuse another
+            raise ValueError(
+                f"{type(self.model).__name__} refuses images of {height} x {width} px: {error} Set img_size to the "
+                "model's own size."
+            ) from error
+        by_index = dict(zip(sorted(self.out_indices), maps, strict=True))  # timm returns them in the model's order
+        return [
+            by_index[i][..., : -(-height // r), : -(-width // r)]
+            for i, r in zip(self.out_indices, reductions, strict=True)
+        ]
+
+
 def _build(backbone: str | FeatureMaps, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:
     if isinstance(backbone, FeatureMaps):
         return backbone
-    if _is_siglip2(backbone):
+    by_timm = backbone.startswith(("hf-hub:", "local-dir:"))
+    if not by_timm and _is_siglip2(backbone):
         return create_backbone(backbone, out_indices=layers, norm=norm, pooled=pooled, pretrained=pretrained)
+    if not by_timm and not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=3)
+        meant = f" Did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"{backbone!r} is no file or directory here and no name that timm knows.{meant}")
     if pooled:
         raise ValueError(f"pooled=True needs SigLIP 2's MAP head; {backbone} has none. Leave it out.")
-    if not timm.is_model(backbone):
-        return create_backbone(backbone)  # raises, with the nearest names
-    return _other(backbone, layers, norm, pretrained)
+    return OtherMaps(_create(backbone, pretrained), layers, norm=norm)
 
 
 def _is_siglip2(backbone: str) -> bool:
     return Path(backbone).expanduser().exists() or backbone.split(".")[0] in VARIANTS or os.sep in backbone
 
 
-def _other(name: str, layers: list[int], norm: bool, pretrained: bool) -> Any:
-    """Another timm model: a plain transformer through forward_intermediates, anything else through features_only."""
+def _create(name: str, pretrained: bool) -> nn.Module:
+    """Another timm model; pretrained means pretrained, where timm goes on with random weights if there are none."""
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
-    except TypeError:  # only some transformers know dynamic_img_size
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    if not hasattr(model, "num_prefix_tokens"):
-        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=tuple(layers))
-    getter = FeatureGetterNet(model, out_indices=layers, norm=norm)
-    getter.num_features = model.num_features
-    return getter
+        cfg = get_pretrained_cfg(name)
+        if not pretrained or (cfg and cfg.has_weights):
+            return _for_any_size(name, pretrained)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"timm cannot build {name}: {error}. Check the name's tag and the connection.") from error
+    raise ValueError(f"{name} has no published weights. Pass pretrained=False for random ones, or another name.")
+
+
+def _for_any_size(name: str, pretrained: bool) -> nn.Module:
+    """The model, told to take images of any size where it has an argument for that."""
+    build: Callable[..., nn.Module] = partial(timm.create_model, name, pretrained=pretrained, num_classes=0)
+    for any_size in ({"dynamic_img_size": True}, {"strict_img_size": False}):
+        with suppress(TypeError):  # not an argument of this model
+            return build(**any_size)
+    return build()
 
 
 def _pretrained_cfg(backbone: nn.Module) -> dict[str, Any]:

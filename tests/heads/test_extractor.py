@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from torch.nn import functional as F
 
@@ -63,6 +64,9 @@ def test_same_weights_same_fingerprint_whatever_is_not_used(checkpoint):
         ("test_vit", [-1], [64], [16]),
         ("vit_tiny_patch16_224", [2, -1], [192, 192], [16, 16]),
         ("test_resnet", [1, 2], [32, 48], [4, 8]),
+        ("resnet18", [-1, 1, 3], [512, 64, 256], [32, 4, 16]),
+        ("convnext_atto", [0, -1], [40, 320], [4, 32]),
+        ("swin_tiny_patch4_window7_224", [0, 2], [96, 384], [4, 16]),  # keeps channels last inside
     ],
 )
 def test_other_timm_models(image, name, layers, channels, reductions):
@@ -71,25 +75,87 @@ def test_other_timm_models(image, name, layers, channels, reductions):
     assert extractor.name == name and extractor.source == "random"
     assert extractor.channels == channels == [m.shape[1] for m in maps]
     assert extractor.reductions == reductions
-    for m, r in zip(maps, reductions, strict=True):
-        assert m.shape[2] >= -(-50 // r) and m.shape[3] >= -(-70 // r)  # every pixel has a cell
+    assert [m.shape[2:] for m in maps] == [(-(-50 // r), -(-70 // r)) for r in reductions]  # every pixel has a cell
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_layers_come_in_the_order_asked_for(image, name):
+    torch.manual_seed(0)
+    forward = Extractor(name, layers=[1, 3], pretrained=False)
+    backward = Extractor(name, layers=[3, 1], pretrained=False)
+    backward.load_state_dict(forward.state_dict())
+    for found, expected in zip(backward(image), forward(image)[::-1], strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto"])
+def test_other_backbones_get_pixels_normalised_their_own_way(image, name):
+    extractor = Extractor(name, pretrained=False)
+    cfg = timm.get_pretrained_cfg(name)
+    seen = []
+    extractor.backbone.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    extractor(image)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (cfg.mean, cfg.std))
+    torch.testing.assert_close(seen[0], (image - mean) / std)
 
 
 def test_final_norm_of_another_transformer(image):
     torch.manual_seed(0)
     extractor = Extractor("vit_tiny_patch16_224", pretrained=False)
-    raw = extractor.backbone.model.norm
-    (normed,) = extractor(image)
-    expected = F.layer_norm(normed.movedim(1, -1), (192,), eps=raw.eps).movedim(-1, 1)  # weight 1, bias 0 at the start
-    torch.testing.assert_close(normed, expected, atol=1e-4, rtol=1e-4)
+    without = Extractor("vit_tiny_patch16_224", norm=False, pretrained=False)
+    without.load_state_dict(extractor.state_dict(), strict=False)  # all but the norm
+    (normed,), (raw,) = extractor(image), without(image)
+    expected = F.layer_norm(raw.movedim(1, -1), (192,), eps=1e-6).movedim(-1, 1)  # weight 1, bias 0 at the start
+    torch.testing.assert_close(normed, expected)
 
 
-def test_unknown_backbones_and_pooling_without_head_are_refused():
-    with pytest.raises(
-        ValueError, match=r"'siglip2_base_patch16_255' is no file.*Did you mean siglip2_base_patch16_256"
-    ):
-        Extractor("siglip2_base_patch16_255")
-    with pytest.raises(ValueError, match="MAP head; test_vit has none"):
-        Extractor("test_vit", pooled=True, pretrained=False)
-    with pytest.raises(ValueError, match="out_indices"):
-        Extractor("siglip2_tiny_patch8_128", layers=[9], pretrained=False)
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "siglip2_base_patch16_255",
+            {},
+            r"'siglip2_base_patch16_255' is no file.*Did you mean siglip2_base_patch16_256",
+        ),
+        ("resnet18x", {}, "'resnet18x' is no file.*Did you mean resnet18"),
+        ("resnet18.nope", {"pretrained": False}, "timm cannot build resnet18.nope: Invalid pretrained tag"),
+        ("coatnet_0_224", {}, "coatnet_0_224 has no published weights. Pass pretrained=False"),
+        ("test_vit", {"pooled": True, "pretrained": False}, "MAP head; test_vit has none"),
+        (
+            "test_resnet",
+            {"layers": [5], "pretrained": False},
+            "out_indices is .5.; expected block indices from -5 to 4",
+        ),
+        ("test_resnet", {"layers": [1, 1], "pretrained": False}, "names a block of 5 twice"),
+        ("siglip2_tiny_patch8_128", {"layers": [9], "pretrained": False}, "out_indices"),
+        ("siglip2_tiny_patch8_128", {"layers": [], "pretrained": False}, "out_indices"),
+        (
+            "siglip2_tiny_patch8_128",
+            {"precision": "float16", "pretrained": False},
+            "'float16'; expected one of float32",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Extractor(name, **arguments)
+
+
+def test_no_network_is_said(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(ValueError, match=r"timm cannot build test_vit: no route to host.*connection"):
+        Extractor("test_vit")
+
+
+def test_a_model_of_one_size_refuses_others(image):
+    extractor = Extractor("mixer_s32_224", pretrained=False)
+    assert extractor(torch.rand(1, 3, 224, 224))[0].shape == (1, 512, 7, 7)
+    with pytest.raises(ValueError, match=r"MlpMixer refuses images of 50 x 70 px.*Set img_size"):
+        extractor(image)
+
+
+def test_a_path_may_be_a_path(checkpoint):
+    assert Extractor(checkpoint).arguments == Extractor(str(checkpoint)).arguments
