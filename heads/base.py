@@ -108,9 +108,12 @@ class DenseTask(LightningModule):
         """Load the head; the backbone's tensors may be absent, everything else is checked.
 
         Raises:
-            ValueError: Tensors of the head are missing or surplus.
+            ValueError: Tensors of the head are missing, surplus or of another shape.
         """
-        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        try:
+            result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        except RuntimeError as error:  # how torch refuses a shape
+            raise ValueError(f"The head's tensors do not fit: {error}") from error
         missing = [key for key in result.missing_keys if not key.startswith(_BACKBONE)]
         if strict and (missing or result.unexpected_keys):
             raise ValueError(

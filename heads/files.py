@@ -2,17 +2,24 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes the place of ``path`` if nothing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside ``path`` to write to; it takes the place of ``path`` if nothing fails.
+
+    Raises:
+        ValueError: The file cannot be written.
+    """
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .base import CARD, DenseTask
+from .checkpoint_files import read_checkpoint
 from .extractor import Extractor
 from .files import whole_file
 from .segmentation import SegmentationTask
@@ -19,7 +19,7 @@ TASKS: dict[str, type[DenseTask]] = {SegmentationTask.task: SegmentationTask}
 WEIGHTS, DESCRIPTION = "head.safetensors", "head.json"
 
 
-def load(source: str | Path, backbone: str | Extractor | None = None) -> Any:
+def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> Any:
     """A trained task, ready for ``predict``.
 
     Args:
@@ -65,15 +65,8 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
-    """Arguments, card and tensors of a training checkpoint, read without running anything in it."""
-    if not path.is_file():
-        raise ValueError(f"No file or directory {path}; expected a .ckpt file of a training run or an exported head.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types here, for damaged files and for pickled code alike
-        raise ValueError(f"{path} is no readable checkpoint ({str(error).splitlines()[0]}).") from error
-    if not isinstance(checkpoint, dict) or CARD not in checkpoint:
-        raise ValueError(f"{path} was not written by this library: it has no card. Pass a checkpoint of `siglip2 fit`.")
+    """Arguments, card and tensors of a training checkpoint."""
+    checkpoint = read_checkpoint(path)
     return dict(checkpoint["hyper_parameters"]), checkpoint[CARD], checkpoint["state_dict"]
 
 

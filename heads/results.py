@@ -59,7 +59,11 @@ def _finite(value: float) -> float | None:
 def _print(result: dict[str, Any], path: Path) -> None:
     table = Table("class", "IoU", "acc")
     for name, row in result["classes"].items():
-        table.add_row(name, *("-" if row[k] is None else f"{100 * row[k]:.1f}" for k in ("IoU", "acc")))
+        table.add_row(name, *(_percent(row[k], 1) for k in ("IoU", "acc")))
     console = Console()
     console.print(table)
-    console.print(f"mIoU {100 * result['metrics']['mIoU']:.2f} %, written to {path}", highlight=False)
+    console.print(f"mIoU {_percent(result['metrics']['mIoU'], 2)} %, written to {path}", highlight=False)
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"

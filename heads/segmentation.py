@@ -13,7 +13,7 @@ from siglip2_backbone.preprocess import squash
 
 from .base import DenseTask
 from .data.classes import IGNORE, ClassSpec, class_colours
-from .data.images import read_image
+from .data.images import read_image, to_rgb
 from .decoders import build_decoder
 from .extractor import Extractor, Precision
 from .metrics import SegmentationMetrics
@@ -67,7 +67,12 @@ class SegmentationTask(DenseTask):
         colours = class_colours(classes)
         if not isinstance(backbone, Extractor):
             backbone = Extractor(
-                backbone, layers=layers or (-1,), norm=norm, pooled=pooled, pretrained=pretrained, precision=precision
+                backbone,
+                layers=(-1,) if layers is None else layers,
+                norm=norm,
+                pooled=pooled,
+                pretrained=pretrained,
+                precision=precision,
             )
         head = build_decoder(decoder, backbone.channels, backbone.reductions, len(colours), **(decoder_args or {}))
         super().__init__(backbone, head, lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps)
@@ -155,7 +160,7 @@ class SegmentationTask(DenseTask):
         """Label maps at the original sizes, int64 ``(H, W)`` each."""
         return self.labels(batch, [tuple(size) for size in batch["original_size"]])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
         """Label map of one image at its own size.
 
@@ -182,7 +187,7 @@ def _rgb(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        return to_rgb(image)
     if isinstance(image, np.ndarray):
         image = (
             torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else torch.from_numpy(image)

@@ -13,17 +13,20 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..base import DenseTask
+from ..checkpoint_files import CheckpointFiles
 from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
 from .configs import resolve_arguments
 
-# What Lightning warns about though it is meant so here: small loaders, and a backbone that stays in evaluation mode.
+# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, and a
+# folder that already holds the checkpoints of this run.
 # The last one is Lightning's own call of a deprecated function of torch.
 _LIGHTNING_ADVICE = (
     ".*does not have many workers",
     "The number of training batches",
     ".*in eval mode at the start of training",
+    "Checkpoint directory .* exists and is not empty",
     ".*LeafSpec",
 )
 
@@ -80,8 +83,9 @@ class DenseCLI(LightningCLI):
             config["return_predictions"] = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log to CSV and TensorBoard unless the config says otherwise."""
+        """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""
         config = self.config_init[self.subcommand]["trainer"]
+        kwargs["plugins"] = [CheckpointFiles(), *(config.get("plugins") or [])]
         if config.get("logger") in (None, True):
             root = config["default_root_dir"]
             table = CSVLogger(root, name="logs")

@@ -1,6 +1,7 @@
 """Read photographs and label PNGs, whatever mode they were saved in; every error names the file."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +36,34 @@ def list_images(folder: Path) -> list[Path]:
 def read_image(path: str | Path) -> Tensor:
     """A photograph as RGB, uint8 ``(3, H, W)``, upright by its EXIF orientation; transparency is dropped.
 
+    EXIF data that cannot be read are passed over, because the picture is good.
     Grey, palette, RGBA, CMYK and 16-bit images are converted; 16-bit values are scaled, not clipped.
 
     Raises:
         ValueError: The file is missing, damaged, or too large to decode.
     """
-    image = ImageOps.exif_transpose(_decode(Path(path)))
+    return to_rgb(_upright(_decode(Path(path))), str(path))
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Tensor:
+    """A PIL image of any mode as RGB, uint8 ``(3, H, W)``; see :func:`read_image`.
+
+    Args:
+        image: The image; its EXIF orientation is not looked at.
+        name: What errors call it.
+
+    Raises:
+        ValueError: Its values are out of range, or the mode has no conversion.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bit(np.asarray(image), Path(path)))
-    if image.mode in ("P", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        image = Image.fromarray(_to_8_bit(np.asarray(image), name))
+    try:
+        if image.mode in ("P", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+        image = image.convert("RGB")
+    except ValueError as error:  # LAB and the like
+        raise ValueError(f"{name} has mode {image.mode}, which has no way to RGB. Save it as RGB first.") from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def read_labels(path: str | Path) -> Tensor:
@@ -73,6 +91,7 @@ def _decode(path: Path) -> Image.Image:
         raise ValueError(f"No file {path}; expected an image.")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata; damaged pixels raise
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
@@ -86,12 +105,20 @@ def _decode(path: Path) -> Image.Image:
         raise ValueError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
 
 
-def _to_8_bit(values: np.ndarray, path: Path) -> np.ndarray:
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says, if that can be read; damaged EXIF data raise a dozen types and warnings."""
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _to_8_bit(values: np.ndarray, name: str) -> np.ndarray:
     """16-bit grey to 8 bits by its high byte; float grey must be in [0, 1]."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise ValueError(f"{path} has float values outside [0, 1]; expected a photograph. Scale it first.")
+            raise ValueError(f"{name} has float values outside [0, 1]; expected a photograph. Scale it first.")
         return (values * 255).round().astype(np.uint8)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"{path} has values from {values.min()} to {values.max()}; expected 16 bits at most.")
+        raise ValueError(f"{name} has values from {values.min()} to {values.max()}; expected 16 bits at most.")
     return (values.astype(np.uint16) >> 8).astype(np.uint8)

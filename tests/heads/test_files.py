@@ -17,3 +17,12 @@ def test_failure_leaves_what_was_there(tmp_path):
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("target", ["file/a.txt", "folder"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, target):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=rf"{target} cannot be written"), whole_file(tmp_path / target) as partial:
+        partial.write_text("new")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]

@@ -1,5 +1,3 @@
-import pickle
-
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -109,42 +107,24 @@ def test_resuming_with_other_classes_or_another_task_is_refused(trained, checkpo
 
 def test_tensors_that_do_not_fit_are_refused(task):
     state = task.head_state()
+    with pytest.raises(ValueError, match=r"(?s)do not fit.*size mismatch for decoder\.norm\.bias"):
+        task.load_state_dict(state | {"decoder.norm.bias": torch.zeros(5)})
+    with pytest.raises(ValueError, match=r"unexpected \['decoder\.more'\]"):
+        task.load_state_dict(state | {"decoder.more": torch.zeros(5)})
     state.pop("decoder.norm.bias")
-    with pytest.raises(ValueError, match=r"missing \['decoder.norm.bias'\]"):
+    with pytest.raises(ValueError, match=r"missing \['decoder\.norm\.bias'\]"):
         task.load_state_dict(state)
-
-
-class Trap:
-    """Would leave a trace if it were unpickled."""
-
-    def __reduce__(self):
-        return (open, ("trace", "w"))
-
-
-def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "bad.ckpt"
-    for content in (pickle.dumps(Trap()), None):
-        if content is None:
-            torch.save({"state_dict": Trap()}, path)
-        else:
-            path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"bad\.ckpt is no readable checkpoint"):
-            heads.load(path)
-    assert not (tmp_path / "trace").exists()
 
 
 def test_damaged_and_foreign_files_are_refused(trained, tmp_path):
     path = trained[1]
-    cut = tmp_path / "cut.ckpt"
-    cut.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"cut\.ckpt is no readable checkpoint"):
-        heads.load(cut)
-    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(ValueError, match=r"foreign\.ckpt was not written by this library"):
-        heads.load(tmp_path / "foreign.ckpt")
-    with pytest.raises(ValueError, match=r"No file or directory .*gone"):
-        heads.load(tmp_path / "gone.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    for read in (heads.load, lambda source: heads.export(source, tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"text\.ckpt is no readable checkpoint"):
+            read(tmp_path / "text.ckpt")
+        with pytest.raises(ValueError, match=r"No file .*gone"):
+            read(tmp_path / "gone.ckpt")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty has no head\.safetensors"):
         heads.load(tmp_path / "empty")

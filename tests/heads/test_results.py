@@ -25,3 +25,10 @@ def test_a_class_that_does_not_occur_has_no_score(checkpoint, data, trainer, tmp
     task.decoder.classifier.bias.data[3] = -1e6  # never predicted either
     trainer(callbacks=[ResultWriter()]).test(task, data, verbose=False)
     assert json.loads((tmp_path / "results.json").read_text())["classes"]["unseen"] == {"IoU": None, "acc": None}
+
+
+def test_a_split_with_nothing_to_score_has_no_mean(task, data, trainer, tmp_path, capsys):
+    data.ignore_values = (0, 1, 2, 7)
+    trainer(callbacks=[ResultWriter()]).test(task, data, verbose=False)
+    assert json.loads((tmp_path / "results.json").read_text())["metrics"]["mIoU"] is None
+    assert "mIoU - %" in capsys.readouterr().out

@@ -72,6 +72,18 @@ def test_predict_takes_any_picture_and_keeps_its_size(task, tmp_path):
         assert torch.equal(task.predict(same), labels)
 
 
+def test_predict_reads_pil_images_as_it_reads_files(task, tmp_path):
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (37, 53), np.uint16))
+    deep.save(tmp_path / "deep.png")
+    assert torch.equal(task.predict(deep), task.predict(tmp_path / "deep.png"))
+
+
+def test_predictions_are_plain_tensors(task):
+    labels = task.predict(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    labels[labels == 0] = 1  # not allowed on tensors from inference mode
+    assert not labels.requires_grad
+
+
 @pytest.mark.parametrize(
     "bad", [torch.rand(3, 8, 8), np.zeros((8, 8), np.uint8), torch.zeros(1, 8, 8, dtype=torch.uint8)]
 )
@@ -96,3 +108,5 @@ def test_no_class_list_and_too_many_layers_are_refused(checkpoint):
         SegmentationTask(str(checkpoint), None)
     with pytest.raises(ValueError, match="one layer, got 2"):
         SegmentationTask(str(checkpoint), 3, layers=[0, 1])
+    with pytest.raises(ValueError, match="out_indices is"):
+        SegmentationTask(str(checkpoint), 3, layers=[])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from heads.data.images import list_images, read_image, read_labels
+from heads.data.images import list_images, read_image, read_labels, to_rgb
 
 GREY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -58,6 +58,21 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise
     path = written(Image.fromarray(RGB), tmp_path / "a.png", exif=exif)
     assert torch.equal(read_image(path), expected(np.rot90(RGB, -1)))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_damaged_exif_is_passed_over_in_silence(tmp_path, exif):
+    path = written(Image.fromarray(RGB), tmp_path / "a.jpg", exif=exif)
+    plain = written(Image.fromarray(RGB), tmp_path / "b.jpg")
+    assert torch.equal(read_image(path), read_image(plain))
+
+
+def test_12_bit_in_32_is_refused_and_a_mode_without_way_to_rgb_too(tmp_path):
+    path = written(Image.fromarray(GREY.astype(np.int32) * 2**12), tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif has values from 0 to 487424; expected 16 bits at most"):
+        read_image(path)
+    with pytest.raises(ValueError, match=r"image has mode La.*Save it as RGB"):
+        to_rgb(Image.new("La", (2, 2)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 40)])

@@ -1,0 +1,52 @@
+"""Checkpoints as files: written whole or not at all, and read without running anything that is in them."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from .base import CARD
+from .files import whole_file
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How the command line's trainer writes and reads checkpoints.
+
+    Lightning's own (2.6) writes to the system's temporary folder and moves the file from there: where that is another
+    file system, moving means copying, and a run that is killed meanwhile leaves half a checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write beside ``path`` and rename."""
+        with whole_file(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See :func:`read_checkpoint`."""
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of a training run, on the CPU.
+
+    Raises:
+        ValueError: The file is missing, damaged, not ours, or holds more than tensors and plain data.
+    """
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected a .ckpt file of a training run.")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # the error says enough
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types here, and advises to run what is in the file
+        raise ValueError(
+            f"{path} is no readable checkpoint: it is damaged or cut off, or it holds code, which is not run. Pass a "
+            "checkpoint that `siglip2 fit` wrote, or copy it again."
+        ) from error
+    if not isinstance(checkpoint, dict) or CARD not in checkpoint:
+        raise ValueError(f"{path} was not written by this library: it has no card. Pass a checkpoint of `siglip2 fit`.")
+    return checkpoint
