@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
 from heads.cli.trainer import find_checkpoint
 from heads.data.images import read_labels
@@ -45,14 +46,6 @@ def config(tmp_path, checkpoint, scenes):
     return write
 
 
-def command(*arguments):
-    return [sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())", *arguments]
-
-
-def head(run):
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
 def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys):
     path, run = config(), tmp_path / "run"
     assert main(["fit", "--config", path]) == 0
@@ -67,25 +60,65 @@ def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys)
     assert {p.name for p in (tmp_path / "head").iterdir()} == {"head.safetensors", "head.json"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_goes_on_and_ends_the_same(config, tmp_path, workers):
-    whole, broken = config("whole", workers), config("broken", workers)
-    assert main(["fit", "--config", whole]) == 0
-    process = subprocess.Popen(command("fit", "--config", broken), start_new_session=True)
-    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not last.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert torch.load(last, weights_only=True)["epoch"] < 2, "the run was over before it was killed"
+# Each makes a run kill itself and its workers, as nothing else can at a moment that is known.
+KILLED = """
+import os, signal, sys, torch
+from heads import SegmentationTask
+from heads.cli import main
+
+torch.set_num_threads(int(sys.argv[1]))  # other sums in the last digit otherwise
+step, save = SegmentationTask.training_step, torch.save
+
+def step_until_killed(self, batch, batch_idx):
+    if (self.current_epoch, batch_idx) == (1, 1):
+        os.killpg(0, signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+def save_until_killed(checkpoint, file):
+    save(checkpoint, file)
+    if checkpoint["epoch"] == 1 and "last" in file.name:
+        file.write_bytes(file.read_bytes()[:1000])
+        os.killpg(0, signal.SIGKILL)
+
+if sys.argv[2] == "in an epoch":
+    SegmentationTask.training_step = step_until_killed
+else:
+    torch.save = save_until_killed
+main(sys.argv[3:])
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, checkpoint, scenes):
+    """A run that nobody killed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    path = run.with_suffix(".yaml")
+    path.write_text(CONFIG.format(root=run, checkpoint=checkpoint, scenes=scenes, workers=0))
+    assert main(["fit", "--config", str(path)]) == 0
+    return outcome(run, str(path))
+
+
+def outcome(run, config):
+    """Scores of the last checkpoint, and the tensors of the heads of the last one and the best."""
+    assert main(["test", "--config", config, "--ckpt_path", "last"]) == 0
+    result = json.loads((run / "results.json").read_text())
+    heads = [find_checkpoint(kind, str(run / "checkpoints"), "test") for kind in ("last", "best")]
+    return [result["metrics"], result["classes"]], [read_checkpoint(Path(path))["state_dict"] for path in heads]
+
+
+@pytest.mark.parametrize(("moment", "workers"), [("in an epoch", 0), ("in an epoch", 2), ("while writing", 0)])
+def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment, workers):
+    broken = config("broken", workers)
+    command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), moment, "fit", "--config", broken]
+    killed = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert read_checkpoint(tmp_path / "broken" / "checkpoints" / "last.ckpt")["epoch"] == 0
     assert main(["fit", "--config", broken, "--ckpt_path", "last"]) == 0
-    for run in ("whole", "broken"):
-        assert main(["test", "--config", config(run, workers), "--ckpt_path", "last"]) == 0
-    results = [json.loads((tmp_path / run / "results.json").read_text()) for run in ("whole", "broken")]
-    assert results[0]["metrics"] == results[1]["metrics"] and results[0]["classes"] == results[1]["classes"]
-    first, second = head(tmp_path / "whole"), head(tmp_path / "broken")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    scores, heads = outcome(tmp_path / "broken", broken)
+    assert scores == whole[0]
+    for found, expected in zip(heads, whole[1], strict=True):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_fit_with_last_starts_where_there_is_nothing(config):
@@ -109,6 +142,12 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--data.root", "gone"], "No folder gone"),
         ("fit", ["--config", "nope"], "No config nope"),
         ("predict", ["--ckpt_path", "CKPT"], "data.predict_images is not set"),
+        ("predict", ["--ckpt_path", "CKPT", "--data.predict_images", "gone"], "No folder gone"),
+        ("fit", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
+        ("test", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
+        ("fit", ["--model.layers", "[0, 1]"], "one layer, got 2"),
+        ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
+        ("fit", ["--data.classes", "{a: [1, 2], b: [1, 2, 3]}"], "class 'a' is [1, 2]"),
     ],
 )
 def test_what_is_wrong_is_said_without_traceback(config, tmp_path, capsys, monkeypatch, subcommand, arguments, message):
