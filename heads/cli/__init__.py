@@ -25,8 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the console script.
 
-    A ValueError, which is how this library refuses what it is given, ends as one line on standard error; set
-    SIGLIP2_TRACEBACK=1 to see where it came from.
+    A ValueError, which is how this library refuses what it is given, and an OSError, such as a full disk, end as one
+    line on standard error; set SIGLIP2_TRACEBACK=1 to see where it came from.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = parser.parse_args(arguments[:1]).command
     try:
         import_module(f".{COMMANDS[command][0]}", __name__).run(command, arguments[1:])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("SIGLIP2_TRACEBACK"):
             raise
         print(f"siglip2 {command}: {plain(str(error))}", file=sys.stderr)

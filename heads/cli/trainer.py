@@ -7,6 +7,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -136,22 +137,34 @@ def check_owner() -> None:
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Run one of Lightning's subcommands."""
+    """Run one of Lightning's subcommands.
+
+    Raises:
+        ValueError: What was asked for cannot be done.
+    """
     check_owner()
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in _LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
-    sys.argv = ["siglip2", command, *resolve_arguments(arguments)]  # LightningCLI reads them there
-    DenseCLI(
-        DenseTask,
-        DenseDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        trainer_defaults={"callbacks": [ResultWriter()]},
-        save_config_kwargs={"overwrite": True},
-        parser_class=DenseParser,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-    )
+    own = sys.argv
+    # LightningCLI reads its arguments there, and for several devices starts the script of that name again
+    sys.argv = [own[0], command, *resolve_arguments(arguments)]
+    try:
+        DenseCLI(
+            DenseTask,
+            DenseDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": [ResultWriter()]},
+            save_config_kwargs={"overwrite": True},
+            parser_class=DenseParser,
+            parser_kwargs={"prog": "siglip2"},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+    except MisconfigurationException as error:  # an accelerator that is not there, and the like
+        raise ValueError(str(error)) from error
+    finally:
+        sys.argv = own

@@ -146,6 +146,8 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("test", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("fit", ["--model.layers", "[0, 1]"], "one layer, got 2"),
+        ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
+        ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
         ("fit", ["--data.classes", "{a: [1, 2], b: [1, 2, 3]}"], "class 'a' is [1, 2]"),
     ],
@@ -158,6 +160,14 @@ def test_what_is_wrong_is_said_without_traceback(config, tmp_path, capsys, monke
     error = capsys.readouterr().err
     assert message in error.partition(f"siglip2 {subcommand}: ")[2]
     assert "Traceback" not in error
+
+
+def test_the_script_keeps_its_name_because_lightning_starts_it_again_for_each_device(config, monkeypatch):
+    seen = []
+    monkeypatch.setattr("heads.cli.trainer.DenseCLI", lambda *args, **kwargs: seen.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["bin/siglip2", "as typed"])
+    assert main(["fit", "--config", config()]) == 0
+    assert seen[0][:2] == ["bin/siglip2", "fit"] and sys.argv == ["bin/siglip2", "as typed"]
 
 
 def test_newest_checkpoint_of_a_kind_is_taken(tmp_path):

@@ -53,6 +53,17 @@ def test_same_samples_for_any_number_of_workers(scenes, workers):
         assert torch.equal(alone["image"], many["image"]) and torch.equal(alone["mask"], many["mask"])
 
 
+def test_augmentation_depends_on_seed_and_epoch_and_leaves_the_global_state_alone(scenes):
+    modules = [folder(scenes), folder(scenes), folder(scenes, seed=1)]
+    for module in modules:
+        module.setup("fit")
+    state = torch.get_rng_state()
+    image, same, other = (module.datasets["train"][3, 2]["image"] for module in modules)
+    assert torch.equal(image, same) and not torch.equal(image, other)
+    assert not torch.equal(image, modules[0].datasets["train"][4, 2]["image"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_augmentation_moves_image_and_labels_together(copy):
     for split in ("train", "val"):  # images that are their own labels
         for path in (copy / f"{split}annot").iterdir():
