@@ -49,6 +49,19 @@ class DenseTask(LightningModule):
         self.warmup_steps = warmup_steps
         self._fingerprint: str | None = None
 
+    def setup(self, stage: str) -> None:
+        """Refuse a trainer that would put the head into another type.
+
+        Raises:
+            ValueError: The trainer's precision is not float32 or mixed.
+        """
+        precision = self.trainer.precision
+        if precision not in ("32-true", "bf16-mixed", "16-mixed"):
+            raise ValueError(
+                f"trainer.precision is {precision}; the head computes in float32. Leave it out, and set "
+                "model.precision to bfloat16 for the backbone."
+            )
+
     def forward(self, image: Tensor) -> Tensor:
         """The head's output on images ``(B, 3, H, W)`` in [0, 1]; the head computes in float32 under any precision."""
         maps = self.extractor(image)

@@ -146,6 +146,7 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("test", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("fit", ["--model.layers", "[0, 1]"], "one layer, got 2"),
+        ("fit", ["--trainer.precision", "bf16-true"], "trainer.precision is bf16-true; the head computes in float32"),
         ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
         ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
