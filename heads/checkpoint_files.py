@@ -11,7 +11,7 @@ from .base import CARD
 from .files import whole_file
 
 
-class CheckpointFiles(TorchCheckpointIO):
+class WholeCheckpointIO(TorchCheckpointIO):
     """How the command line's trainer writes and reads checkpoints.
 
     Lightning's own (2.6) writes to the system's temporary folder and moves the file from there: where that is another

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..base import DenseTask
-from ..checkpoint_files import CheckpointFiles
+from ..checkpoint_files import WholeCheckpointIO
 from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
@@ -86,7 +86,7 @@ class DenseCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""
         config = self.config_init[self.subcommand]["trainer"]
-        kwargs["plugins"] = [CheckpointFiles(), *(config.get("plugins") or [])]
+        kwargs["plugins"] = [WholeCheckpointIO(), *(config.get("plugins") or [])]
         if config.get("logger") in (None, True):
             root = config["default_root_dir"]
             table = CSVLogger(root, name="logs")

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from heads.base import CARD
-from heads.checkpoint_files import CheckpointFiles, read_checkpoint
+from heads.checkpoint_files import WholeCheckpointIO, read_checkpoint
 
 CONTENT = {CARD: {"task": "any"}, "state_dict": {"weight": torch.arange(3.0)}, "epoch": 4}
 
 
 def test_what_is_written_is_read(tmp_path):
-    files = CheckpointFiles()
+    files = WholeCheckpointIO()
     files.save_checkpoint(CONTENT, tmp_path / "new" / "last.ckpt")
     found = files.load_checkpoint(str(tmp_path / "new" / "last.ckpt"))
     assert found["epoch"] == 4 and torch.equal(found["state_dict"]["weight"], CONTENT["state_dict"]["weight"])
@@ -19,13 +19,13 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_the_temporary_folder_of_the_system_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # a move from there may be a copy
-    CheckpointFiles().save_checkpoint(CONTENT, tmp_path / "last.ckpt")
+    WholeCheckpointIO().save_checkpoint(CONTENT, tmp_path / "last.ckpt")
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_half_a_checkpoint_does_not_replace_a_whole_one(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    CheckpointFiles().save_checkpoint(CONTENT, path)
+    WholeCheckpointIO().save_checkpoint(CONTENT, path)
 
     def breaks(checkpoint, file):
         file.write_bytes(b"half")
@@ -33,7 +33,7 @@ def test_half_a_checkpoint_does_not_replace_a_whole_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", breaks)
     with pytest.raises(ValueError, match=r"last\.ckpt cannot be written \(No space left on device\)"):
-        CheckpointFiles().save_checkpoint(CONTENT, path)
+        WholeCheckpointIO().save_checkpoint(CONTENT, path)
     assert read_checkpoint(path)["epoch"] == 4
 
 
@@ -66,7 +66,7 @@ def cut_off(path):
 def test_bad_files_are_refused_and_nothing_is_run(tmp_path, monkeypatch, write, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "bad.ckpt")
-    for read in (read_checkpoint, CheckpointFiles().load_checkpoint):
+    for read in (read_checkpoint, WholeCheckpointIO().load_checkpoint):
         with pytest.raises(ValueError, match=message):
             read(tmp_path / "bad.ckpt")
     assert not (tmp_path / "trace").exists()
