@@ -2,17 +2,19 @@
 
 Every contestant returns the normed last map of the same batch as (B, 768, 16, 16). timm is shown as named (exact GELU,
 so not the numbers of the checkpoint) and with ``act_layer="gelu_tanh"``; transformers without its MAP head. Medians of
-interleaved rounds; the ratio is the time of the fastest peer that computes the same function over ours.
+interleaved rounds; ratios are taken within each round. The last line compares with the faster of the two peers that
+compute the same function.
 
     python benchmarks/backbone.py [--batch 4] [--rounds 15] [--device cuda]
 """
 
 import argparse
 from collections.abc import Callable
+from statistics import median
 
 import timm
 import torch
-from timing import device_name, interleaved
+from timing import device_name, interleaved, ratio
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -82,18 +84,16 @@ def main() -> None:
         x = torch.randn(args.batch, 3, 256, 256, dtype=dtype, device=args.device)
         nets = {name: net.eval().to(args.device, dtype) for name, net in models.items()}
         product, operations = gemm(dtype, args.device)
-        seconds = interleaved(
-            {n: lambda net=net, x=x: net(x) for n, net in nets.items()} | {"gemm": product}, args.rounds
-        )
-        peak = operations / seconds.pop("gemm")
-        for name, s in seconds.items():
-            share = flops(args.batch) / s / peak
+        runs = interleaved({n: lambda net=net, x=x: net(x) for n, net in nets.items()} | {"gemm": product}, args.rounds)
+        peak = runs.pop("gemm")
+        for name, seconds in runs.items():
+            share = flops(args.batch) / operations * ratio(peak, seconds)
             print(
-                f"| {str(dtype).removeprefix('torch.')} | {name} | {1e3 * s:.1f} | {args.batch / s:.2f} "
-                f"| {seconds['ours'] / s:.3f} | {share:.2f} |"
+                f"| {str(dtype).removeprefix('torch.')} | {name} | {1e3 * median(seconds):.1f} "
+                f"| {args.batch / median(seconds):.2f} | {ratio(runs['ours'], seconds):.3f} | {share:.2f} |"
             )
-        same = min(seconds["timm, gelu_tanh"], seconds["transformers"])
-        print(f"\n{dtype}: {same / seconds['ours']:.3f} of the speed of the faster peer\n")
+        same = min(ratio(runs[name], runs["ours"]) for name in ("timm, gelu_tanh", "transformers"))
+        print(f"\n{dtype}: {same:.3f} of the speed of the faster peer\n")
 
 
 if __name__ == "__main__":

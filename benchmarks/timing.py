@@ -7,8 +7,10 @@ from statistics import median
 import torch
 
 
-def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, float]:
-    """Median seconds of each contestant over ``rounds`` rounds, after ``warmup`` rounds that do not count."""
+def interleaved(
+    contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of each contestant in each of ``rounds`` rounds, after ``warmup`` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(warmup + rounds):
         for name in _rotated(list(contestants), i):
@@ -19,7 +21,12 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, wa
             _synchronize()
             if i >= warmup:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def ratio(slower: list[float], faster: list[float]) -> float:
+    """Median over the rounds of the quotient within a round: what slows down a whole round cancels out."""
+    return median(a / b for a, b in zip(slower, faster, strict=True))
 
 
 def _rotated(names: list[str], i: int) -> list[str]:
