@@ -48,6 +48,7 @@ class DenseTask(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self._fingerprint: str | None = None
+        self.trained_with: dict[str, Any] | None = None  # arguments of the run that a loaded checkpoint comes from
 
     def setup(self, stage: str) -> None:
         """Refuse a trainer that would put the head into another type.
@@ -82,7 +83,8 @@ class DenseTask(LightningModule):
         if self._fingerprint is None:  # the backbone is frozen, so once is enough
             self._fingerprint = self.extractor.fingerprint()
         backbone = {"name": self.extractor.name, "source": self.extractor.source, "fingerprint": self._fingerprint}
-        return {"task": self.task, "backbone": backbone}
+        reading = {key: self.extractor.arguments[key] for key in ("layers", "norm", "pooled", "precision")}
+        return {"task": self.task, "backbone": backbone, "reading": reading}
 
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Refuse a head of another task or backbone.
@@ -93,12 +95,17 @@ class DenseTask(LightningModule):
         own = self.card()
         if card.get("task") != own["task"]:
             raise ValueError(f"{source} holds a head for {card.get('task')!r}; this task is {own['task']!r}.")
+        if card["reading"] != own["reading"]:
+            raise ValueError(
+                f"{source} was trained with the backbone's {card['reading']}; this task has {own['reading']}. Pass "
+                "those of the training."
+            )
         theirs, ours = card["backbone"], own["backbone"]
         if theirs["fingerprint"] != ours["fingerprint"]:
             raise ValueError(
                 f"{source} was trained on {theirs['name']} from {theirs['source']} (fingerprint "
                 f"{theirs['fingerprint'][:12]}); this backbone is {ours['name']} from {ours['source']} (fingerprint "
-                f"{ours['fingerprint'][:12]}). Pass the weights, layers and precision that the head was trained with."
+                f"{ours['fingerprint'][:12]}). Pass the weights that the head was trained with."
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -112,6 +119,18 @@ class DenseTask(LightningModule):
         if CARD not in checkpoint:
             raise ValueError("The checkpoint was not written by this library: it has no card. Pass one that was.")
         self.check_card(checkpoint[CARD], "The checkpoint")
+        self.trained_with = dict(checkpoint["hyper_parameters"])
+        if self._trainer is not None and self.trainer.training:
+            self._check_same_run(self.trained_with)
+
+    def _check_same_run(self, before: Mapping[str, Any]) -> None:
+        """A run that goes on with other arguments would be neither the one nor the other."""
+        other = [key for key, value in before.items() if key != "backbone" and self.hparams.get(key) != value]
+        if other:
+            described = ", ".join(f"{key} = {before[key]!r}, now {self.hparams.get(key)!r}" for key in other)
+            raise ValueError(
+                f"The run to resume had {described}. Resume it with the same arguments, or start a new run."
+            )
 
     def head_state(self) -> dict[str, Tensor]:
         """The tensors that a checkpoint keeps."""

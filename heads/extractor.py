@@ -61,9 +61,15 @@ class Extractor(nn.Module):
         super().__init__()
         if precision not in get_args(Precision):
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(get_args(Precision))}.")
-        if isinstance(backbone, Path):
-            backbone = str(backbone)
-        self.backbone = _build(backbone, list(layers), norm, pooled, pretrained)
+        if isinstance(backbone, FeatureMaps):
+            if (list(layers), norm, pooled, pretrained) != ([-1], True, False, True):
+                raise ValueError(
+                    "layers, norm, pooled and pretrained belong to create_backbone where it is called first."
+                )
+        elif Path(backbone).expanduser().exists():  # absolute, so that a checkpoint finds it from any folder
+            backbone = str(Path(backbone).expanduser().resolve())
+        name = None if isinstance(backbone, FeatureMaps) else str(backbone)
+        self.backbone = backbone if name is None else _build(name, list(layers), norm, pooled, pretrained)
         self.backbone.eval().requires_grad_(False)
         self.dtype = getattr(torch, precision)
         self.backbone.to(self.dtype)
@@ -78,13 +84,9 @@ class Extractor(nn.Module):
         published = cfg.get("hf_hub_id") or cfg.get("url")
         self.source = str(cfg.get("source") or (published if pretrained else "random"))
         self.arguments = {
-            "backbone": backbone
-            if isinstance(backbone, str)
-            else self.name
-            if self.source == "random"
-            else self.source,
+            "backbone": name or (self.name if self.source == "random" else self.source),
             "layers": list(info.out_indices),
-            "norm": norm if isinstance(backbone, str) else backbone.norm,
+            "norm": self.backbone.norm,
             "pooled": self.pooled,
             "pretrained": self.source != "random",
             "precision": precision,
@@ -159,9 +161,7 @@ class OtherMaps(FeatureGetterNet):
         ]
 
 
-def _build(backbone: str | FeatureMaps, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:
-    if isinstance(backbone, FeatureMaps):
-        return backbone
+def _build(backbone: str, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:
     by_timm = backbone.startswith(("hf-hub:", "local-dir:"))
     if not by_timm and _is_siglip2(backbone):
         return create_backbone(backbone, out_indices=layers, norm=norm, pooled=pooled, pretrained=pretrained)

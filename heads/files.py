@@ -5,6 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+
+def _umask() -> int:
+    """The process's mask of permissions; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -17,8 +26,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        partial.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         partial.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
     finally:
         with suppress(OSError):

@@ -36,7 +36,11 @@ def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> 
         raise ValueError(f"{path} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
     if backbone is not None:
         args = args | {"backbone": backbone}
-    task = TASKS[card["task"]](**args)
+    try:
+        task = TASKS[card["task"]](**args)
+    except ValueError as error:
+        hint = "" if backbone is not None else f" It is the backbone of {path}: pass backbone= if it has moved."
+        raise ValueError(f"{error}{hint}") from error
     task.check_card(card, str(path))
     task.load_state_dict(state)
     return task.eval()

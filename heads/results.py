@@ -23,6 +23,10 @@ class ResultWriter(Callback):
         """Write and print."""
         if not trainer.is_global_zero:
             return
+        limit = trainer.limit_test_batches  # 1.0 is all batches, 1 is one; fast_dev_run sets it, too
+        if not (isinstance(limit, float) and limit == 1.0):
+            print("A part of the split was tested: results.json is left as it was.")
+            return
         result = collect(trainer, pl_module)
         path = Path(trainer.default_root_dir) / "results.json"
         with whole_file(path) as partial:
@@ -33,18 +37,22 @@ class ResultWriter(Callback):
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     """Everything that another number must agree in before the two can be compared, as plain data."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    protocol = {key: value for key, value in task.hparams.items() if key not in ("classes", "backbone")}
+    trained = task.trained_with or dict(task.hparams)
     return {
         "task": task.task,
         "metrics": {k.removeprefix("test/"): _finite(float(v)) for k, v in trainer.callback_metrics.items()},
         "classes": {name: {k: _finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
-        "protocol": protocol
+        "protocol": task.card()["reading"]
         | {
+            "img_size": list(task.img_size),
+            "decoder": task.hparams["decoder"],
             "data": type(data).__name__,
             "split": data.test_split,
             "images": len(data.datasets["test"]),
             "seed": data.seed,
-        },
+        }
+        | data.protocol,
+        "training": {key: value for key, value in trained.items() if key not in ("classes", "backbone")},
         "backbone": task.card()["backbone"],
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},

@@ -13,7 +13,7 @@ from siglip2_backbone.preprocess import squash
 
 from .base import DenseTask
 from .data.classes import IGNORE, ClassSpec, class_colours
-from .data.images import read_image, to_rgb
+from .data.images import read_image, to_rgb, upright
 from .decoders import build_decoder
 from .extractor import Extractor, Precision
 from .metrics import SegmentationMetrics
@@ -126,6 +126,11 @@ class SegmentationTask(DenseTask):
     def _log_scores(self, stage: str) -> None:
         scores = self.metrics.scores()
         self.metrics.reset()
+        if scores["mIoU"].isnan() and not self.trainer.sanity_checking:
+            raise ValueError(
+                f"Every label of the {stage} split is ignored, so there is nothing to score. Check data.ignore_values, "
+                "and that no class is stored as 255, which always means ignore."
+            )
         self.log_dict({f"{stage}/{k}": scores[k].float() for k in ("mIoU", "mAcc", "pixel_acc")}, prog_bar=True)
         self.per_class = {
             name: {"IoU": iou, "acc": acc}
@@ -187,11 +192,13 @@ def _rgb(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(upright(image))
     if isinstance(image, np.ndarray):
         image = (
             torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else torch.from_numpy(image)
         )
+    if not isinstance(image, Tensor):
+        raise ValueError(f"image is a {type(image).__name__}; expected a path, a PIL image, an array or a tensor.")
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(
             f"image is {image.dtype} of shape {tuple(image.shape)}; expected uint8 RGB: a tensor (3, H, W), an array "

@@ -10,6 +10,7 @@ float64 wherever the device has it, so TF32, autocast and bf16 tables cost no ac
 result for grids one column wide (CPU, contiguous input) does not occur.
 """
 
+from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import torch
@@ -33,7 +34,8 @@ def resample(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
         ``(1, new_rows * new_columns, D)`` in the table's dtype; equal to ``table`` where the grids are equal.
     """
     dtype = torch.float32 if table.device.type == "mps" else torch.float64  # MPS has no float64
-    with torch.autocast(table.device.type, enabled=False):
+    # autocast knows no meta device
+    with nullcontext() if table.is_meta else torch.autocast(table.device.type, enabled=False):
         rows = interpolation_matrix(old_grid[0], new_grid[0], mode, table.device, dtype)
         columns = interpolation_matrix(old_grid[1], new_grid[1], mode, table.device, dtype)
         grid = table.to(dtype).reshape(old_grid[0], old_grid[1] * table.shape[-1])

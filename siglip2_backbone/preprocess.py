@@ -17,7 +17,12 @@ def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         image: ``(..., C, H, W)``, uint8 or floating point.
         size: Height and width [px].
+
+    Raises:
+        ValueError: A side is shorter than 2 px, where torch's antialiased resize is wrong or fails.
     """
+    if min(size) < 2:
+        raise ValueError(f"Images cannot be resized to {size[0]} x {size[1]} px; expected at least 2 px a side.")
     resized: Tensor = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR, antialias=True)
     return resized
 

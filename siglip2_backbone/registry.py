@@ -37,6 +37,9 @@ def _register(variant: Variant) -> None:
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> Siglip2VisionTransformer | FeatureMaps:
+        if isinstance(pretrained_cfg, dict):  # a part of a config says nothing about the rest
+            pretrained_cfg_overlay = pretrained_cfg | (pretrained_cfg_overlay or {})
+            pretrained_cfg = None
         cfg = resolve_pretrained_cfg(variant.name, pretrained_cfg, pretrained_cfg_overlay)
         files = None
         if pretrained:

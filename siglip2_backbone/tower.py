@@ -166,6 +166,8 @@ class Siglip2VisionTransformer(VisionTransformer):
                 "other. Choose a checkpoint with the patch size you want."
             )
         if img_size is not None:
+            if not all(type(side) is int and side > 0 for side in to_2tuple(img_size)) or len(to_2tuple(img_size)) != 2:
+                raise ValueError(f"img_size is {img_size}; expected one side or (height, width), of at least 1 px.")
             self.patch_embed.set_input_size(img_size=to_2tuple(img_size))
 
     def _pos_embed(self, x: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"siglip2 {command}: {plain(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"siglip2 {command}: stopped", file=sys.stderr)
+        hint = "; --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
+        print(f"siglip2 {command}: stopped{hint}", file=sys.stderr)
         return 130
     return 0

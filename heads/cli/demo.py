@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.images import read_image
-from .inputs import add_arguments, image_paths, input_size, load_model
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path
 from .pca import write_picture
 
 _TINY = "siglip2_tiny_patch8_128"
@@ -18,14 +18,14 @@ def run(command: str, arguments: list[str]) -> None:
     """Write ``DIR/features.png`` and say what it is, and what to type next."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser, images="*")
-    parser.add_argument("--output", default="demo", help="folder to write to")
+    parser.add_argument("--output", default="demo", type=output_path, help="folder to write to")
     parser.set_defaults(model=_TINY)
     args = parser.parse_args(arguments)
     args.random_weights = args.random_weights or args.model == _TINY
     torch.manual_seed(0)
     images = [read_image(p) for p in image_paths(args.images)] if args.images else [_generated(i) for i in range(3)]
     model = load_model(args)
-    picture = Path(args.output) / "features.png"
+    picture = args.output / "features.png"
     write_picture(model, images, input_size(args, model), picture)
     print(_report(model.pretrained_cfg["architecture"], args, picture))
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import torch
 from rich.progress import track
@@ -12,7 +11,7 @@ from siglip2_backbone import fingerprint
 
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, tower_input
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -20,8 +19,10 @@ def run(command: str, arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length one")
-    parser.add_argument("--output", required=True, help="safetensors file to write")
+    parser.add_argument("--output", required=True, type=output_path, help="safetensors file to write")
     args = parser.parse_args(arguments)
+    if args.output.suffix != ".safetensors":
+        raise ValueError(f"--output is {args.output}; expected a name that ends in .safetensors.")
     paths = image_paths(args.images)
     model = load_model(args)
     size, identity = input_size(args, model), fingerprint(model)
@@ -38,6 +39,6 @@ def run(command: str, arguments: list[str]) -> None:
         "normalized": json.dumps(args.normalize),
         "images": json.dumps([str(path) for path in paths]),
     }
-    with whole_file(Path(args.output)) as partial:
+    with whole_file(args.output) as partial:
         save_file({"embeddings": torch.cat(rows).cpu().contiguous()}, partial, metadata=card)
     print(f"{len(rows)} embeddings of {rows[0].shape[-1]} numbers in {args.output}, fingerprint {identity}")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import torch
 from rich.progress import track
@@ -12,7 +11,7 @@ from siglip2_backbone import fingerprint
 
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, tower_input
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -21,7 +20,7 @@ def run(command: str, arguments: list[str]) -> None:
     add_arguments(parser)
     parser.add_argument("--layers", type=int, nargs="+", default=[-1], help="blocks; negative ones count from the end")
     parser.add_argument("--no-norm", action="store_true", help="leave the final norm out")
-    parser.add_argument("--output", required=True, help="folder to write to")
+    parser.add_argument("--output", required=True, type=output_path, help="folder to write to")
     args = parser.parse_args(arguments)
     paths = image_paths(args.images)
     model = load_model(args, args.layers, norm=not args.no_norm)
@@ -41,6 +40,6 @@ def run(command: str, arguments: list[str]) -> None:
             "original_size": json.dumps(list(image.shape[1:])),
             "norm": json.dumps(not args.no_norm),
         }
-        with whole_file(Path(args.output) / f"{path.stem}.safetensors") as partial:
+        with whole_file(args.output / f"{path.stem}.safetensors") as partial:
             save_file(tensors, partial, metadata=card)
     print(f"{len(paths)} files in {args.output}, fingerprint {identity}")

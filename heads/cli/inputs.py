@@ -42,7 +42,7 @@ def image_paths(names: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: One is missing, or two have the same name without suffix, by which outputs are called.
     """
-    paths = [p for name in names for p in (list_images(Path(name)) if Path(name).is_dir() else [Path(name)])]
+    paths = [p for name in names for p in _files(Path(name).expanduser())]
     by_stem: dict[str, Path] = {}
     for path in paths:
         if not path.is_file():
@@ -50,6 +50,15 @@ def image_paths(names: Sequence[str]) -> list[Path]:
         if by_stem.setdefault(path.stem, path) != path:
             raise ValueError(f"{by_stem[path.stem]} and {path} have the same name without suffix; outputs go by it.")
     return list(by_stem.values())
+
+
+def _files(path: Path) -> list[Path]:
+    return list_images(path) if path.is_dir() else [path]
+
+
+def output_path(name: str) -> Path:
+    """Type of ``--output``."""
+    return Path(name).expanduser()
 
 
 def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:

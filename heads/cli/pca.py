@@ -12,7 +12,7 @@ from siglip2_backbone import FeatureMaps
 from ..data.images import read_image
 from ..files import whole_file
 from ..pca import pca_colours, side_by_side
-from .inputs import add_arguments, image_paths, input_size, load_model, tower_input
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -20,12 +20,12 @@ def run(command: str, arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser)
     parser.add_argument("--layer", type=int, default=-1, help="block; negative ones count from the end")
-    parser.add_argument("--output", required=True, help="PNG file to write")
+    parser.add_argument("--output", required=True, type=output_path, help="PNG file to write")
     args = parser.parse_args(arguments)
     paths = image_paths(args.images)
     model = load_model(args, [args.layer])
     images = [read_image(path) for path in paths]
-    write_picture(model, images, input_size(args, model), Path(args.output))
+    write_picture(model, images, input_size(args, model), args.output)
     print(f"Written {args.output}")
 
 

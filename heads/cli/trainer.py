@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..base import DenseTask
-from ..checkpoint_files import WholeCheckpointIO
+from ..checkpoint_files import WholeCheckpointIO, read_checkpoint
 from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
@@ -41,7 +41,10 @@ class DenseParser(LightningArgumentParser):
         Raises:
             ValueError: Always.
         """
-        tip = "See `siglip2 fit --help`, or --print_config for every setting."
+        tip = (
+            "Every setting: siglip2 fit --config NAME --print_config; what they mean: siglip2 fit --help, "
+            "--model.help heads.SegmentationTask and --data.help heads.SegmentationFolder."
+        )
         raise ValueError(message if tip in message else f"{message}\n{tip}") from ex
 
 
@@ -99,22 +102,28 @@ def _checkpoint_folder(root: str | Path | None) -> str:
 
 
 def find_checkpoint(asked: str | None, folder: str, subcommand: str) -> str | None:
-    """The checkpoint that ``--ckpt_path`` means: a path, or the newest ``best`` or ``last`` of the run's own.
+    """The checkpoint that ``--ckpt_path`` means: a path, or the run's own with the highest score, or its newest.
 
     ``fit --ckpt_path last`` starts from the beginning where there is none yet, so that one command both starts and
     resumes a run.
 
     Raises:
-        ValueError: There is no such checkpoint, or none is named where an untrained head would be measured.
+        ValueError: There is no such checkpoint, none is named where an untrained head would be measured, or a new run
+            would mix its checkpoints with those of an earlier one.
     """
     if asked is None:
+        if subcommand == "fit" and any(Path(folder).glob("*.ckpt")):
+            raise ValueError(
+                f"{folder} holds the checkpoints of an earlier run. Go on with it by --ckpt_path last, or start a new "
+                "one elsewhere by --trainer.default_root_dir DIR."
+            )
         if subcommand == "fit":
             return None
         raise ValueError(
             f"{subcommand} needs a trained head: pass --ckpt_path best, --ckpt_path last or the path of a checkpoint."
         )
     if asked in ("best", "last"):
-        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=lambda p: p.stat().st_mtime)
+        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=_score if asked == "best" else _age)
         if not found and subcommand == "fit":
             return None
         if not found:
@@ -123,6 +132,17 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str) -> str | No
     if not Path(asked).expanduser().is_file():
         raise ValueError(f"No checkpoint {asked}; expected best, last or the path of a .ckpt file.")
     return str(Path(asked).expanduser())
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _score(path: Path) -> float:
+    """The monitored score that a checkpoint was saved with; files may have been moved, so their age tells nothing."""
+    states = read_checkpoint(path).get("callbacks", {}).values()
+    scores = [float(s["current_score"]) for s in states if s.get("current_score") is not None]
+    return max(scores, default=float("-inf"))
 
 
 def check_owner() -> None:
@@ -151,7 +171,7 @@ def run(command: str, arguments: list[str]) -> None:
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again
     sys.argv = [own[0], command, *resolve_arguments(arguments)]
     try:
-        DenseCLI(
+        cli = DenseCLI(
             DenseTask,
             DenseDataModule,
             subclass_mode_model=True,
@@ -166,5 +186,23 @@ def run(command: str, arguments: list[str]) -> None:
         )
     except MisconfigurationException as error:  # an accelerator that is not there, and the like
         raise ValueError(str(error)) from error
+    except SystemExit as error:
+        if error.code == 1:  # how Lightning leaves after Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
     finally:
         sys.argv = own
+    _report(command, cli)
+
+
+def _report(command: str, cli: DenseCLI) -> None:
+    """Say where a finished fit has left its checkpoints; leave with the signal's status where it was not finished."""
+    if cli.trainer.received_sigterm:
+        print(
+            "siglip2: terminated before the end; --ckpt_path last goes on from the last finished epoch", file=sys.stderr
+        )
+        raise SystemExit(143)
+    saver = cli.trainer.checkpoint_callback
+    if command == "fit" and isinstance(saver, ModelCheckpoint) and saver.best_model_path and cli.trainer.is_global_zero:
+        print(f"Best {saver.monitor} {float(saver.best_model_score or 0):.4f}: {saver.best_model_path}")
+        print("Next: siglip2 test, with the same arguments and --ckpt_path best")

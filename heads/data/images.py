@@ -20,7 +20,9 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"No folder {folder}; expected one with images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = sorted(
+        p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    )
     if not paths:
         raise ValueError(f"{folder} holds no image; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
     by_stem: dict[str, Path] = {}
@@ -42,7 +44,7 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         ValueError: The file is missing, damaged, or too large to decode.
     """
-    return to_rgb(_upright(_decode(Path(path))), str(path))
+    return to_rgb(upright(_decode(Path(path).expanduser())), str(path))
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Tensor:
@@ -105,8 +107,8 @@ def _decode(path: Path) -> Image.Image:
         raise ValueError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says, if that can be read; damaged EXIF data raise a dozen types and warnings."""
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; damaged EXIF data, which raise a dozen types, are passed over."""
     with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
         return ImageOps.exif_transpose(image)
@@ -114,11 +116,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """16-bit grey to 8 bits by its high byte; float grey must be in [0, 1]."""
+    """16-bit grey to 8 bits by its high byte, 32-bit grey that fits 8 bits as it is; float grey must be in [0, 1]."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             raise ValueError(f"{name} has float values outside [0, 1]; expected a photograph. Scale it first.")
         return (values * 255).round().astype(np.uint8)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"{name} has values from {values.min()} to {values.max()}; expected 16 bits at most.")
-    return (values.astype(np.uint16) >> 8).astype(np.uint8)
+    fits = values.dtype.itemsize > 2 and values.max() <= 255
+    return (values if fits else values.astype(np.uint16) >> 8).astype(np.uint8)

@@ -35,6 +35,7 @@ class DenseDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, Dataset[Sample]] = {}
+        self.protocol: dict[str, Any] = {}  # of the test split, for the result file; filled by subclasses
 
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]

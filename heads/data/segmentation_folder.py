@@ -79,6 +79,7 @@ class SegmentationFolder(DenseDataModule):
         }
         self.predict_images = predict_images
         self.ignore_values = tuple(ignore_values or ())
+        self.protocol = {"ignore_values": sorted({IGNORE, *self.ignore_values}), "folders": list(self.folders["test"])}
         self.scale = scale
 
     @property

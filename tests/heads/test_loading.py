@@ -89,8 +89,39 @@ def test_other_weights_are_refused_by_name(trained, other_checkpoint, tmp_path):
 
 def test_another_precision_or_layer_is_refused(trained, checkpoint):
     for extractor in (Extractor(str(checkpoint), precision="bfloat16"), Extractor(str(checkpoint), layers=[2])):
-        with pytest.raises(ValueError, match="layers and precision"):
+        with pytest.raises(ValueError, match=r"was trained with the backbone's .*this task has"):
             heads.load(trained[1], backbone=extractor)
+
+
+@pytest.mark.parametrize("other", [{"layers": [0]}, {"norm": False}])
+def test_pooled_towers_are_not_pruned_so_their_settings_are_compared(checkpoint, data, trainer, tmp_path, other):
+    task = SegmentationTask(str(checkpoint), data.classes, (48, 64), pooled=True)
+    saver = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    trainer(max_epochs=1, callbacks=[saver], limit_val_batches=0).fit(task, data)
+    extractor = Extractor(str(checkpoint), pooled=True, **other)
+    assert extractor.fingerprint() == task.extractor.fingerprint()
+    with pytest.raises(ValueError, match=r"was trained with the backbone's .*this task has"):
+        heads.load(tmp_path / "last.ckpt", backbone=extractor)
+
+
+def test_resuming_with_other_arguments_is_refused(trained, checkpoint, data, trainer):
+    with pytest.raises(ValueError, match=r"The run to resume had lr = 0.001, now 1.0"):
+        task = SegmentationTask(str(checkpoint), data.classes, (48, 64), warmup_steps=2, lr=1.0)
+        trainer().fit(task, data, ckpt_path=trained[1])
+
+
+def test_a_backbone_that_has_moved_is_said_to_be_the_backbone(trained, tmp_path):
+    content = torch.load(trained[1], weights_only=True)
+    content["hyper_parameters"]["backbone"] = "moved/away"
+    torch.save(content, trained[1])
+    with pytest.raises(ValueError, match=r"moved/away.*pass backbone= if it has moved"):
+        heads.load(trained[1])
+
+
+def test_an_export_can_be_read_by_everybody_the_umask_lets(trained, tmp_path):
+    other = tmp_path / "plain"
+    other.touch()
+    assert heads.export(trained[1], tmp_path / "head").stat().st_mode == other.stat().st_mode
 
 
 def test_resuming_with_other_classes_or_another_task_is_refused(trained, checkpoint, data, trainer):

@@ -1,7 +1,6 @@
 """`siglip2 fit | validate | test | predict` as a user types them; a run that is killed is a process of its own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
 from heads.cli.trainer import find_checkpoint
@@ -166,17 +166,35 @@ def test_what_is_wrong_is_said_without_traceback(config, tmp_path, capsys, monke
 def test_the_script_keeps_its_name_because_lightning_starts_it_again_for_each_device(config, monkeypatch):
     seen = []
     monkeypatch.setattr("heads.cli.trainer.DenseCLI", lambda *args, **kwargs: seen.append(sys.argv))
+    monkeypatch.setattr("heads.cli.trainer._report", lambda *args: None)
     monkeypatch.setattr(sys, "argv", ["bin/siglip2", "as typed"])
     assert main(["fit", "--config", config()]) == 0
     assert seen[0][:2] == ["bin/siglip2", "fit"] and sys.argv == ["bin/siglip2", "as typed"]
 
 
-def test_newest_checkpoint_of_a_kind_is_taken(tmp_path):
-    for age, name in ((20, "best.ckpt"), (10, "best-v1.ckpt")):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    assert find_checkpoint("best", str(tmp_path), "test") == str(tmp_path / "best-v1.ckpt")
+def test_best_has_the_highest_score_whatever_is_newest(tmp_path):
+    for score, name in ((0.7, "best.ckpt"), (0.2, "best-v1.ckpt")):  # the last one written is the newest
+        state = {"monitor": "val/mIoU", "current_score": torch.tensor(score)}
+        torch.save({CARD: {}, "callbacks": {"ModelCheckpoint": state}}, tmp_path / name)
+    assert find_checkpoint("best", str(tmp_path), "test") == str(tmp_path / "best.ckpt")
     assert find_checkpoint("last", str(tmp_path), "fit") is None
+
+
+def test_a_second_run_does_not_mix_with_the_first(config, tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
+    assert main(["fit", "--config", config()]) == 2
+    assert "holds the checkpoints of an earlier run" in capsys.readouterr().err
+
+
+def test_a_terminated_run_does_not_end_as_if_it_were_finished(config, tmp_path):
+    own = ["fit", "--config", config(), "--trainer.max_epochs", "500"]
+    process = subprocess.Popen([sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())", *own])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs ../shared/data/camvid")
