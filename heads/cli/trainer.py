@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..base import DenseTask
 from ..checkpoint_files import WholeCheckpointIO, read_checkpoint
@@ -186,6 +187,9 @@ def run(command: str, arguments: list[str]) -> None:
         )
     except MisconfigurationException as error:  # an accelerator that is not there, and the like
         raise ValueError(str(error)) from error
+    except SIGTERMException as error:  # Lightning would end it with status 0, as if it had finished
+        print("siglip2: terminated; fit --ckpt_path last goes on from the last finished epoch", file=sys.stderr)
+        raise SystemExit(143) from error
     except SystemExit as error:
         if error.code == 1:  # how Lightning leaves after Ctrl-C
             raise KeyboardInterrupt from error
@@ -196,12 +200,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _report(command: str, cli: DenseCLI) -> None:
-    """Say where a finished fit has left its checkpoints; leave with the signal's status where it was not finished."""
-    if cli.trainer.received_sigterm:
-        print(
-            "siglip2: terminated before the end; --ckpt_path last goes on from the last finished epoch", file=sys.stderr
-        )
-        raise SystemExit(143)
+    """Say where a finished fit has left its checkpoint, and what to type next."""
     saver = cli.trainer.checkpoint_callback
     if command == "fit" and isinstance(saver, ModelCheckpoint) and saver.best_model_path and cli.trainer.is_global_zero:
         print(f"Best {saver.monitor} {float(saver.best_model_score or 0):.4f}: {saver.best_model_path}")
