@@ -159,3 +159,13 @@ def test_a_model_of_one_size_refuses_others(image):
 
 def test_a_path_may_be_a_path(checkpoint):
     assert Extractor(checkpoint).arguments == Extractor(str(checkpoint)).arguments
+
+
+def test_arguments_that_a_built_backbone_has_decided_are_refused(checkpoint):
+    with pytest.raises(ValueError, match="belong to create_backbone"):
+        Extractor(create_backbone(checkpoint), layers=[2])
+
+
+def test_a_relative_path_is_remembered_as_an_absolute_one(checkpoint, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent)
+    assert Extractor(checkpoint.name).arguments["backbone"] == str(checkpoint.resolve())

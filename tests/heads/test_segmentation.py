@@ -110,3 +110,11 @@ def test_no_class_list_and_too_many_layers_are_refused(checkpoint):
         SegmentationTask(str(checkpoint), 3, layers=[0, 1])
     with pytest.raises(ValueError, match="out_indices is"):
         SegmentationTask(str(checkpoint), 3, layers=[])
+
+
+def test_a_pil_image_is_turned_upright_like_its_file(task, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert task.predict(image).shape == task.predict(tmp_path / "a.jpg").shape == (40, 20)

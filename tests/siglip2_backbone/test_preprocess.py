@@ -48,3 +48,8 @@ def test_padding_is_below_and_to_the_right():
     assert padded.shape == (1, 3, 16, 24)
     assert torch.equal(padded[..., :10, :17], image) and padded.sum() == pytest.approx(image.sum().item(), rel=1e-5)
     assert pad_to_multiple(padded, 8).shape == padded.shape
+
+
+def test_sides_that_torch_resizes_wrongly_are_refused():
+    with pytest.raises(ValueError, match="at least 2 px"):
+        squash(picture(3, 20, 30), (8, 1))

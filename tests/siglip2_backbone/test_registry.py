@@ -196,3 +196,12 @@ def test_weights_of_another_model_are_refused(fixed, naflex):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"No file or directory .*nothing\.safetensors"):
         loaded(tmp_path / "nothing.safetensors")
+
+
+def test_a_part_of_a_pretrained_cfg_leaves_the_rest_true(fixed):
+    model = timm.create_model(NAME, pretrained=True, pretrained_cfg={"file": str(fixed["whole"])})
+    assert fingerprint(model) == fingerprint(loaded(fixed["whole"]))
+    config = resolve_model_data_config(model)
+    assert (
+        config["mean"] == (0.5, 0.5, 0.5) and config["crop_mode"] == "squash" and config["input_size"] == (3, 128, 128)
+    )

@@ -189,3 +189,14 @@ def test_dropout_acts_in_training_only(rate):
     assert torch.equal(plain(image), dropping(image))
     torch.manual_seed(0)
     assert not torch.equal(plain.train()(image), dropping.train()(image))
+
+
+@pytest.mark.parametrize("size", [0, -8, (1, 2, 3), (0, 64), 64.0])
+def test_an_announced_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match="expected one side or"):
+        tiny().set_input_size(size)
+
+
+def test_runs_on_the_meta_device():
+    tower = tiny(device="meta")
+    assert tower.forward_features(torch.empty(1, 3, 64, 72, device="meta")).shape == (1, 72, 96)

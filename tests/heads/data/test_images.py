@@ -146,3 +146,8 @@ def test_missing_and_empty_folders_and_twins_are_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(ValueError, match=r"a\.jpg and a\.png differ only"):
         list_images(tmp_path)
+
+
+def test_32_bit_grey_that_fits_8_bits_is_taken_as_it_is(tmp_path):
+    path = written(Image.fromarray(GREY.astype(np.int32)), tmp_path / "a.tif")
+    assert torch.equal(read_image(path)[0], torch.from_numpy(GREY))
