@@ -110,8 +110,7 @@ class DenseTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the backbone out and add the card."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(_BACKBONE)}
+        checkpoint["state_dict"] = _head_only(checkpoint["state_dict"])
         checkpoint[CARD] = self.card()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -134,7 +133,7 @@ class DenseTask(LightningModule):
 
     def head_state(self) -> dict[str, Tensor]:
         """The tensors that a checkpoint keeps."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(_BACKBONE)}
+        return _head_only(self.state_dict())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the head; the backbone's tensors may be absent, everything else is checked.
@@ -153,3 +152,7 @@ class DenseTask(LightningModule):
                 "task with the decoder that the head was trained with."
             )
         return result
+
+
+def _head_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE)}

@@ -15,7 +15,7 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from siglip2_backbone import VARIANTS, FeatureMaps, create_backbone, fingerprint
-from siglip2_backbone.features import absolute_indices
+from siglip2_backbone.features import absolute_indices, in_order_asked
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 
 Precision = Literal["float32", "bfloat16"]
@@ -154,11 +154,8 @@ class OtherMaps(FeatureGetterNet):
                 f"{type(self.model).__name__} refuses images of {height} x {width} px: {error} Set img_size to the "
                 "model's own size."
             ) from error
-        by_index = dict(zip(sorted(self.out_indices), maps, strict=True))  # timm returns them in the model's order
-        return [
-            by_index[i][..., : -(-height // r), : -(-width // r)]
-            for i, r in zip(self.out_indices, reductions, strict=True)
-        ]
+        ordered = in_order_asked(maps, self.out_indices)
+        return [m[..., : -(-height // r), : -(-width // r)] for m, r in zip(ordered, reductions, strict=True)]
 
 
 def _build(backbone: str, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:

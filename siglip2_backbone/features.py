@@ -49,6 +49,12 @@ def absolute_indices(depth: int, out_indices: int | Sequence[int] | None) -> lis
     return indices
 
 
+def in_order_asked(maps: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
+    """Maps as timm returns them, in the order of the network, in the order of ``indices``."""
+    by_index = dict(zip(sorted(indices), maps, strict=True))
+    return [by_index[i] for i in indices]
+
+
 class FeatureMaps(FeatureGetterNet):
     """A tower that returns maps: images ``(B, C, H, W)``, normalised, to a list of ``(B, D, rows, columns)``.
 
@@ -92,7 +98,7 @@ class FeatureMaps(FeatureGetterNet):
         maps = self.model.forward_intermediates(
             x, indices=self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
         )
-        return self._in_order(maps)
+        return in_order_asked(maps, self.out_indices)
 
     def forward_pooled(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Maps as from :meth:`forward`, and the MAP head's output ``(B, D)``, SigLIP 2's image embedding.
@@ -103,12 +109,7 @@ class FeatureMaps(FeatureGetterNet):
         if not self.pooled:
             raise ValueError("The MAP head was dropped; build the backbone with pooled=True to keep it.")
         tokens, maps = self.model.forward_intermediates(x, indices=self.out_indices, norm=self.norm)
-        return self._in_order(maps), self.model.forward_head(tokens, pre_logits=True)
-
-    def _in_order(self, maps: list[Tensor]) -> list[Tensor]:
-        """timm returns maps in the order of the blocks."""
-        by_block = dict(zip(sorted(self.out_indices), maps, strict=True))
-        return [by_block[i] for i in self.out_indices]
+        return in_order_asked(maps, self.out_indices), self.model.forward_head(tokens, pre_logits=True)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""

@@ -166,9 +166,10 @@ class Siglip2VisionTransformer(VisionTransformer):
                 "other. Choose a checkpoint with the patch size you want."
             )
         if img_size is not None:
-            if not all(type(side) is int and side > 0 for side in to_2tuple(img_size)) or len(to_2tuple(img_size)) != 2:
+            sides = to_2tuple(img_size)
+            if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
                 raise ValueError(f"img_size is {img_size}; expected one side or (height, width), of at least 1 px.")
-            self.patch_embed.set_input_size(img_size=to_2tuple(img_size))
+            self.patch_embed.set_input_size(img_size=sides)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Add positions to ``(B, rows, columns, D)`` and flatten it to ``(B, rows * columns, D)``."""

@@ -7,11 +7,9 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from siglip2_backbone import fingerprint
-
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input, weights_card
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -25,20 +23,19 @@ def run(command: str, arguments: list[str]) -> None:
         raise ValueError(f"--output is {args.output}; expected a name that ends in .safetensors.")
     paths = image_paths(args.images)
     model = load_model(args)
-    size, identity = input_size(args, model), fingerprint(model)
+    size = input_size(args, model)
+    weights = weights_card(model, size)
     rows = []
     for path in track(paths, "embed"):
         with torch.inference_mode():
             _, pooled = model.forward_pooled(tower_input(read_image(path), size, model))
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
-    card = {
-        "model": model.pretrained_cfg["architecture"],
-        "source": model.pretrained_cfg["source"],
-        "fingerprint": identity,
-        "size": json.dumps(list(size)),
+    card = weights | {
         "normalized": json.dumps(args.normalize),
         "images": json.dumps([str(path) for path in paths]),
     }
     with whole_file(args.output) as partial:
         save_file({"embeddings": torch.cat(rows).cpu().contiguous()}, partial, metadata=card)
-    print(f"{len(rows)} embeddings of {rows[0].shape[-1]} numbers in {args.output}, fingerprint {identity}")
+    print(
+        f"{len(rows)} embeddings of {rows[0].shape[-1]} numbers in {args.output}, fingerprint {weights['fingerprint']}"
+    )

@@ -7,11 +7,9 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from siglip2_backbone import fingerprint
-
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
+from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input, weights_card
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -24,22 +22,19 @@ def run(command: str, arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     paths = image_paths(args.images)
     model = load_model(args, args.layers, norm=not args.no_norm)
-    size, identity = input_size(args, model), fingerprint(model)
+    size = input_size(args, model)
+    weights = weights_card(model, size)
     for path in track(paths, "features"):
         image = read_image(path)
         with torch.inference_mode():
             maps = model(tower_input(image, size, model))
         tensors = {f"layer_{i}": m[0].contiguous().cpu() for i, m in zip(model.out_indices, maps, strict=True)}
-        card = {
-            "model": model.pretrained_cfg["architecture"],
-            "source": model.pretrained_cfg["source"],
-            "fingerprint": identity,
+        card = weights | {
             "grid": json.dumps(list(maps[0].shape[-2:])),
             "patch": str(model.feature_info.reduction()[0]),
-            "size": json.dumps(list(size)),
             "original_size": json.dumps(list(image.shape[1:])),
             "norm": json.dumps(not args.no_norm),
         }
         with whole_file(args.output / f"{path.stem}.safetensors") as partial:
             save_file(tensors, partial, metadata=card)
-    print(f"{len(paths)} files in {args.output}, fingerprint {identity}")
+    print(f"{len(paths)} files in {args.output}, fingerprint {weights['fingerprint']}")

@@ -1,13 +1,14 @@
 """What the commands on single images share: which model, which images, at which size."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from siglip2_backbone import FeatureMaps, create_backbone
+from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.preprocess import normalize, squash
 
 from ..data.images import list_images
@@ -73,6 +74,16 @@ def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:
     if len(args.size) > 2 or min(args.size) < 1:
         raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 1 px.")
     return args.size[0], args.size[-1]
+
+
+def weights_card(model: FeatureMaps, size: tuple[int, int]) -> dict[str, str]:
+    """What every output says about the model and the size of its input, as safetensors metadata."""
+    return {
+        "model": model.pretrained_cfg["architecture"],
+        "source": model.pretrained_cfg["source"],
+        "fingerprint": fingerprint(model),
+        "size": json.dumps(list(size)),
+    }
 
 
 def tower_input(image: Tensor, size: tuple[int, int], model: FeatureMaps) -> Tensor:

@@ -22,6 +22,8 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument("--layer", type=int, default=-1, help="block; negative ones count from the end")
     parser.add_argument("--output", required=True, type=output_path, help="PNG file to write")
     args = parser.parse_args(arguments)
+    if args.output.suffix.lower() != ".png":
+        raise ValueError(f"--output is {args.output}; expected a name that ends in .png.")
     paths = image_paths(args.images)
     model = load_model(args, [args.layer])
     images = [read_image(path) for path in paths]
@@ -30,13 +32,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def write_picture(model: FeatureMaps, images: list[Tensor], size: tuple[int, int], output: Path) -> None:
-    """Extract, fit, and write the picture.
-
-    Raises:
-        ValueError: The output is not to be a PNG.
-    """
-    if output.suffix.lower() != ".png":
-        raise ValueError(f"--output is {output}; expected a name that ends in .png.")
+    """Extract, fit, and write the picture as PNG."""
     maps = []
     with torch.inference_mode():
         for image in track(images, "features"):

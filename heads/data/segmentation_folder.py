@@ -164,13 +164,13 @@ class SegmentationDataset(Dataset[Sample]):
                 f"{mask_path} is {tuple(mask.shape)} (height, width), its image {path.name} {tuple(image.shape[1:])}; "
                 "expected the same size."
             )
-        sample = _sample(path, image)
         if self.transform is None:
-            return sample | {"image": _to_unit(squash(image, self.img_size)), "size": self.img_size, "mask": mask}
+            return _resized(path, image, self.img_size) | {"mask": mask}
+        original = image
         with sample_seed(self.seed, key):
             image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
-        return sample | {"image": _to_unit(image), "size": tuple(image.shape[1:]), "mask": mask}
+        return _described(path, original, _to_unit(image)) | {"mask": mask}
 
     def _mask(self, path: Path) -> Tensor:
         """Labels as int64 with everything to ignore as 255."""
@@ -206,13 +206,17 @@ class ImageFolder(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         path = self.paths[key[1]]
-        image = read_image(path)
-        return _sample(path, image) | {"image": _to_unit(squash(image, self.img_size)), "size": self.img_size}
+        return _resized(path, read_image(path), self.img_size)
 
 
-def _sample(path: Path, image: Tensor) -> Sample:
-    size = tuple(image.shape[1:])
-    return {"image_id": path.stem, "path": str(path), "original_size": size, "size": size}
+def _resized(path: Path, image: Tensor, size: Size) -> Sample:
+    """An image at test time, without labels."""
+    return _described(path, image, _to_unit(squash(image, size)))
+
+
+def _described(path: Path, original: Tensor, image: Tensor) -> Sample:
+    sizes = {"original_size": tuple(original.shape[1:]), "size": tuple(image.shape[1:])}
+    return {"image_id": path.stem, "path": str(path), "image": image} | sizes
 
 
 def _to_unit(image: Tensor) -> Tensor:
