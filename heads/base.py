@@ -1,57 +1,252 @@
-"""What every dense task shares: a frozen backbone, a head, its optimiser and its checkpoints. No task knowledge."""
+"""What every dense task shares: a backbone, heads, how they are trained, and their checkpoints. No task knowledge."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
+from torchmetrics import Metric
 
-from .extractor import Extractor
-from .optim import parameter_groups, warmup_cosine
+from .averaging import MovingAverage
+from .distributed import average_buffers, shard
+from .extractor import Extractor, Precision, Tune
+from .optim import FACTORS, Schedule, WarmupSchedule, backbone_groups, head_groups
+from .sweep import label, settings
 
-_BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out
+_BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
+_READING = ("layers", "norm", "pooled", "precision", "tune", "lora")  # how a head sees its backbone
 CARD = "siglip2_head"  # key of a checkpoint under which a task describes itself
 
 
 class DenseTask(LightningModule):
-    """A head on a frozen backbone.
+    """A head on a backbone, or a sweep of heads on a frozen one.
 
-    Subclasses define ``task``, ``training_step``, ``predict`` and what else they need. A checkpoint holds the head,
-    the task's arguments and a card with the backbone's name and fingerprint, but not the backbone.
+    A checkpoint holds what was trained (the head; of a backbone that is tuned, its weights or adapters as well), the
+    task's arguments, and a card with the backbone's name and fingerprint.
+
+    Subclasses define ``task``, ``monitor``, ``loss``, ``new_metrics``, ``update`` and ``scores``, and what predicting
+    needs. They pass their own arguments on as ``own``, and all others of this class by keyword.
 
     Args:
-        extractor: The backbone.
-        decoder: The head.
+        backbone: A SigLIP 2 directory, file, model name or Hugging Face id, or any other timm name.
+        build_head: Makes the head for an extractor.
+        own: The subclass's arguments, as plain data.
+        layers: Blocks of the backbone that the head reads, the last one by default; negative ones count from the end.
+        norm: Apply the backbone's final norm to them.
+        pooled: Concatenate the pooled (MAP) output to every cell.
+        pretrained: Load the backbone's published weights; ``False`` gives random ones.
+        precision: Type that the backbone computes in; the head is float32 always.
+        tune: What training changes of the backbone: nothing (frozen), every weight (full), or adapters (lora).
+        lora: rank, alpha, dropout and targets of the adapters.
+        grad_checkpointing: Recompute the backbone's blocks in the backward pass, to save memory.
+        compile: Compile the backbone with torch.compile.
         lr: Peak learning rate of AdamW.
-        weight_decay: Decay of the head's matrices and kernels.
-        warmup_steps: Optimiser steps of linear warm-up; a cosine to zero follows.
+        weight_decay: Decay of matrices and kernels; biases, norms and positions do not decay.
+        layer_decay: Factor on the learning rate from each of the backbone's layers to the one below it.
+        schedule: How the rate falls after the warm-up: cosine, poly (a straight line) or onecycle.
+        warmup_steps: Optimiser steps of warm-up.
+        ema_decay: Keep an exponential moving average with this decay, and validate and store that.
+        sweep: Lists under lr and weight_decay: one head for each pair, trained on the same forward pass.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or options contradict each other.
     """
 
     task: ClassVar[str]
+    monitor: ClassVar[tuple[str, str]]  # the score that tells the best head and epoch, and "max" or "min"
 
     def __init__(
-        self, extractor: Extractor, decoder: nn.Module, *, lr: float, weight_decay: float, warmup_steps: int
+        self,
+        backbone: str | Extractor,
+        build_head: Callable[[Extractor], nn.Module],
+        own: Mapping[str, Any],
+        *,
+        layers: list[int] | None = None,
+        norm: bool = True,
+        pooled: bool = False,
+        pretrained: bool = True,
+        precision: Precision = "float32",
+        tune: Tune = "frozen",
+        lora: dict[str, Any] | None = None,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-3,
+        layer_decay: float = 1.0,
+        schedule: Schedule = "cosine",
+        warmup_steps: int = 100,
+        ema_decay: float | None = None,
+        sweep: dict[str, list[float]] | None = None,
     ) -> None:
         super().__init__()
-        if lr <= 0 or weight_decay < 0 or warmup_steps < 0:
-            raise ValueError(
-                f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup_steps}; expected lr above 0 and the "
-                "others at least 0."
+        training = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "layer_decay": layer_decay,
+            "schedule": schedule,
+            "warmup_steps": warmup_steps,
+            "ema_decay": ema_decay,
+            "sweep": sweep,
+        }
+        _check_training(training, backbone.tune if isinstance(backbone, Extractor) else tune)
+        if not isinstance(backbone, Extractor):
+            backbone = Extractor(
+                backbone,
+                layers=(-1,) if layers is None else layers,
+                norm=norm,
+                pooled=pooled,
+                pretrained=pretrained,
+                precision=precision,
+                tune=tune,
+                lora=lora,
+                grad_checkpointing=grad_checkpointing,
+                compile=compile,
             )
-        self.extractor = extractor
-        self.decoder = decoder
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.warmup_steps = warmup_steps
-        self._fingerprint: str | None = None
+        self.extractor = backbone
+        self.settings = settings(lr, weight_decay, sweep)
+        head = build_head(backbone)
+        self.decoder = nn.ModuleList(deepcopy(head) for _ in self.settings) if sweep else head
+        self.metrics = nn.ModuleList()  # one for each head, made when they are first needed
+        self.best_head = 0  # of a sweep, by the last validation
+        self.sweep_scores: list[float | None] = [None] * len(self.settings)
+        self.save_hyperparameters(dict(own) | backbone.arguments | training)
         self.trained_with: dict[str, Any] | None = None  # arguments of the run that a loaded checkpoint comes from
+        self._fingerprint: str | None = None
+
+    # What a task is.
+
+    def new_metrics(self) -> Metric:
+        """A metric over a split, for each head one."""
+        raise NotImplementedError
+
+    def loss(self, output: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The training loss of a head's output."""
+        raise NotImplementedError
+
+    def update(self, metric: Any, output: Tensor, batch: dict[str, Any]) -> None:
+        """Count a head's output on a test batch, at the labels' own sizes."""
+        raise NotImplementedError
+
+    def scores(self, metric: Any, stage: str) -> dict[str, Tensor]:
+        """What a split has come to: one number each, ``monitor`` among them."""
+        raise NotImplementedError
+
+    # One forward pass of the backbone, and every head on it.
+
+    @property
+    def decoders(self) -> list[nn.Module]:
+        """The heads: one, or those of the sweep."""
+        return list(self.decoder) if isinstance(self.decoder, nn.ModuleList) else [self.decoder]
+
+    def decode(self, maps: list[Tensor], head: int | None = None) -> Tensor:
+        """A head's output on the backbone's maps, in float32 under any precision; by default the best head's."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            output: Tensor = self.decoders[self.best_head if head is None else head](maps)
+        return output
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The best head's output on images ``(B, 3, H, W)`` in [0, 1]."""
+        return self.decode(self.extractor(image))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss; of a sweep the sum over its heads, which share no parameter.
+
+        Raises:
+            ValueError: A loss is infinite or not a number.
+        """
+        maps = self.extractor(batch["image"])
+        losses = torch.stack([self._head_loss(maps, batch, head) for head in range(len(self.settings))])
+        self._check_finite(losses, batch, batch_idx)
+        self.log("train/loss", losses.detach().mean(), prog_bar=True, batch_size=len(batch["image"]))
+        return losses.sum()
+
+    def _head_loss(self, maps: list[Tensor], batch: dict[str, Any], head: int) -> Tensor:
+        """The loss of one head; each sees the random numbers (dropout) that it would see alone."""
+        if head == len(self.settings) - 1:
+            return self.loss(self.decode(maps, head), batch)
+        device = maps[0].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return self.loss(self.decode(maps, head), batch)
+
+    def _check_finite(self, losses: Tensor, batch: dict[str, Any], batch_idx: int) -> None:
+        finite = torch.isfinite(losses.detach())
+        if finite.all():
+            return
+        which = [label(s) for s, good in zip(self.settings, finite.tolist(), strict=True) if not good]
+        heads = f" of the head {', '.join(which)}" if len(self.settings) > 1 else ""
+        raise ValueError(
+            f"The loss{heads} is {losses[~finite][0].item()} in epoch {self.current_epoch}, batch {batch_idx}: "
+            f"{', '.join(str(path) for path in batch['path'])}. Look at these images and labels, or lower lr; "
+            "the last checkpoint is as it was."
+        )
+
+    def on_after_backward(self) -> None:
+        """Keep BatchNorm's statistics equal in all processes."""
+        average_buffers(self._kept(dict(self.named_buffers())).values())
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As the trainer says; the heads of a sweep each by their own norm, as if they were alone."""
+        if len(self.settings) == 1 or gradient_clip_algorithm == "value" or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for head, setting in zip(self.decoders, self.settings, strict=True):
+            in_order = [p for group in head_groups(head, **setting) for p in group["params"]]  # of the optimiser
+            nn.utils.clip_grad_norm_(in_order, gradient_clip_val)
+
+    # Measuring: all heads in validation, the best one in a test.
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from zero, whatever a sanity check or a broken-off epoch has counted."""
+        self._reset_metrics()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count for each head."""
+        maps = self.extractor(batch["image"])
+        for head, metric in enumerate(self.metrics):
+            self.update(metric, self.decode(maps, head), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the split's scores, the best head's under their plain names."""
+        found = [self.scores(metric, "val") for metric in self.metrics]
+        name, mode = self.monitor
+        values = [float(scores[name]) for scores in found]
+        if len(found) > 1 and not self.trainer.sanity_checking:
+            self.best_head = values.index(max(values) if mode == "max" else min(values))
+            self.sweep_scores = list(values)
+            each = {f"val/{name}/{label(s)}": v for s, v in zip(self.settings, values, strict=True)}
+            self.log_dict(each, sync_dist=True, reduce_fx="max")
+        self._log_scores("val", found[self.best_head])
+
+    def on_test_epoch_start(self) -> None:
+        """Start from zero."""
+        self._reset_metrics()
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count for the best head."""
+        self.update(self.metrics[self.best_head], self(batch["image"]), batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the split's scores."""
+        self._log_scores("test", self.scores(self.metrics[self.best_head], "test"))
+
+    def _reset_metrics(self) -> None:
+        if not self.metrics:
+            self.metrics.extend(self.new_metrics().to(self.device) for _ in self.settings)
+        for metric in self.metrics:
+            metric.reset()  # type: ignore[operator]
+
+    def _log_scores(self, stage: str, scores: dict[str, Tensor]) -> None:
+        # the same in every process; "max" keeps them to the last bit where a mean might round
+        self.log_dict({f"{stage}/{k}": v for k, v in scores.items()}, prog_bar=True, sync_dist=True, reduce_fx="max")
+
+    # How it is trained.
 
     def setup(self, stage: str) -> None:
-        """Refuse a trainer that would put the head into another type.
+        """Refuse a trainer that would put the head into another type; know the backbone before it is trained.
 
         Raises:
             ValueError: The trainer's precision is not float32 or mixed.
@@ -62,29 +257,49 @@ class DenseTask(LightningModule):
                 f"trainer.precision is {precision}; the head computes in float32. Leave it out, and set "
                 "model.precision to bfloat16 for the backbone."
             )
+        # torch's DistributedDataParallel would broadcast these in every forward pass, also where a process has fewer
+        # validation batches than another one and would wait for ever
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+        self.card()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """The head's output on images ``(B, 3, H, W)`` in [0, 1]; the head computes in float32 under any precision."""
-        maps = self.extractor(image)
-        with torch.autocast(image.device.type, enabled=False):
-            output: Tensor = self.decoder(maps)
-        return output
+    def configure_model(self) -> None:
+        """Shard the backbone where the strategy asks for it."""
+        if self._device_mesh is not None:
+            shard(self.extractor, self._device_mesh)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average, if there is one."""
+        decay = self.hparams["ema_decay"]
+        return [] if decay is None else [MovingAverage(decay)]
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine, stepped after every optimiser step."""
-        optimizer = torch.optim.AdamW(parameter_groups(self.decoder, self.weight_decay), lr=self.lr)
-        schedule = warmup_cosine(optimizer, self.warmup_steps, lambda: self.trainer.estimated_stepping_batches)
+        """AdamW, its rate scheduled by the optimiser step."""
+        options = self.hparams
+        groups = [g for head, s in zip(self.decoders, self.settings, strict=True) for g in head_groups(head, **s)]
+        if self.extractor.tune != "frozen":
+            model = self.extractor.timm_model
+            groups += backbone_groups(model, options["lr"], options["weight_decay"], options["layer_decay"])
+        optimizer = torch.optim.AdamW(groups, lr=options["lr"])
+        schedule = WarmupSchedule(
+            optimizer, options["schedule"], options["warmup_steps"], lambda: self.trainer.estimated_stepping_batches
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    # Checkpoints: the head alone, and a card that says which backbone it belongs to.
+    # Checkpoints: what was trained, and a card that says which backbone it belongs to.
 
     def card(self) -> dict[str, Any]:
         """What a head needs to be used again, as plain data: its task, and its backbone by name and fingerprint."""
-        if self._fingerprint is None:  # the backbone is frozen, so once is enough
+        if self._fingerprint is None:  # of the weights that are frozen, or that training starts from
             self._fingerprint = self.extractor.fingerprint()
         backbone = {"name": self.extractor.name, "source": self.extractor.source, "fingerprint": self._fingerprint}
-        reading = {key: self.extractor.arguments[key] for key in ("layers", "norm", "pooled", "precision")}
-        return {"task": self.task, "backbone": backbone, "reading": reading}
+        card = {"task": self.task, "backbone": backbone, "reading": self._reading()}
+        if len(self.settings) > 1:
+            heads = [{**s, self.monitor[0]: v} for s, v in zip(self.settings, self.sweep_scores, strict=True)]
+            card["sweep"] = {"best": self.best_head, "heads": heads}
+        return card
+
+    def _reading(self) -> dict[str, Any]:
+        return {key: self.extractor.arguments[key] for key in _READING}
 
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Refuse a head of another task or backbone.
@@ -101,26 +316,33 @@ class DenseTask(LightningModule):
                 "those of the training."
             )
         theirs, ours = card["backbone"], own["backbone"]
-        if theirs["fingerprint"] != ours["fingerprint"]:
+        same = "name" if self.extractor.tune == "full" else "fingerprint"  # its weights are all in the checkpoint
+        if theirs[same] != ours[same]:
             raise ValueError(
                 f"{source} was trained on {theirs['name']} from {theirs['source']} (fingerprint "
                 f"{theirs['fingerprint'][:12]}); this backbone is {ours['name']} from {ours['source']} (fingerprint "
                 f"{ours['fingerprint'][:12]}). Pass the weights that the head was trained with."
             )
+        self._fingerprint = theirs["fingerprint"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the backbone out and add the card."""
-        checkpoint["state_dict"] = _head_only(checkpoint["state_dict"])
-        checkpoint[CARD] = self.card()
+        """Leave out what was not trained; add the card and the scores of the last validation."""
+        checkpoint["state_dict"] = self._kept(checkpoint["state_dict"])
+        scores = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
+        checkpoint[CARD] = self.card() | {"metrics": scores}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the card before any weight is loaded."""
         if CARD not in checkpoint:
             raise ValueError("The checkpoint was not written by this library: it has no card. Pass one that was.")
-        self.check_card(checkpoint[CARD], "The checkpoint")
+        card = checkpoint[CARD]
+        self.check_card(card, "The checkpoint")
         self.trained_with = dict(checkpoint["hyper_parameters"])
         if self._trainer is not None and self.trainer.training:
             self._check_same_run(self.trained_with)
+        if "sweep" in card:
+            self.best_head = card["sweep"]["best"]
+            self.sweep_scores = [head[self.monitor[0]] for head in card["sweep"]["heads"]]
 
     def _check_same_run(self, before: Mapping[str, Any]) -> None:
         """A run that goes on with other arguments would be neither the one nor the other."""
@@ -131,21 +353,25 @@ class DenseTask(LightningModule):
                 f"The run to resume had {described}. Resume it with the same arguments, or start a new run."
             )
 
-    def head_state(self) -> dict[str, Tensor]:
-        """The tensors that a checkpoint keeps."""
-        return _head_only(self.state_dict())
+    def kept_state(self) -> dict[str, Tensor]:
+        """The tensors that a checkpoint keeps: the heads, and what was trained of the backbone."""
+        return self._kept(self.state_dict())
+
+    def _kept(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        trained = {_BACKBONE + name for name in self.extractor.trained}
+        return {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE) or name in trained}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load the head; the backbone's tensors may be absent, everything else is checked.
+        """Load what a checkpoint keeps; the other tensors of the backbone may be absent, everything else is checked.
 
         Raises:
-            ValueError: Tensors of the head are missing, surplus or of another shape.
+            ValueError: Tensors are missing, surplus or of another shape.
         """
         try:
             result = super().load_state_dict(state_dict, strict=False, assign=assign)
         except RuntimeError as error:  # how torch refuses a shape
             raise ValueError(f"The head's tensors do not fit: {error}") from error
-        missing = [key for key in result.missing_keys if not key.startswith(_BACKBONE)]
+        missing = sorted(self.kept_state().keys() & set(result.missing_keys))
         if strict and (missing or result.unexpected_keys):
             raise ValueError(
                 f"The head's tensors do not fit: missing {missing}, unexpected {result.unexpected_keys}. Build the "
@@ -154,5 +380,22 @@ class DenseTask(LightningModule):
         return result
 
 
-def _head_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE)}
+def _check_training(options: Mapping[str, Any], tune: str) -> None:
+    """Refuse numbers that are out of range and options that contradict each other."""
+    lr, weight_decay, warmup = options["lr"], options["weight_decay"], options["warmup_steps"]
+    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf") or warmup < 0:
+        raise ValueError(
+            f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup}; expected lr above 0 and the others at "
+            "least 0."
+        )
+    layer_decay = options["layer_decay"]
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay is {layer_decay}; expected above 0 and at most 1, as in 0.75.")
+    if layer_decay != 1 and tune == "frozen":
+        raise ValueError(f"layer_decay is {layer_decay} but the backbone is frozen. Set tune to full, or leave it out.")
+    if options["schedule"] not in FACTORS:
+        raise ValueError(f"schedule is {options['schedule']!r}; expected one of {', '.join(FACTORS)}.")
+    if options["ema_decay"] is not None:
+        MovingAverage(options["ema_decay"])
+    if options["sweep"] is not None and tune != "frozen":
+        raise ValueError(f"A sweep shares one forward pass of a frozen backbone, but tune is {tune!r}. Leave one out.")

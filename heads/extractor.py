@@ -2,8 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,13 +18,16 @@ from siglip2_backbone import VARIANTS, FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.features import absolute_indices, in_order_asked
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 
+from .lora import LoraSpec, add_adapters
+
 Precision = Literal["float32", "bfloat16"]
+Tune = Literal["frozen", "full", "lora"]
 
 
 class Extractor(nn.Module):
-    """A frozen backbone that turns images in [0, 1] into float32 maps.
+    """A backbone, frozen or trained, that turns images in [0, 1] into float32 maps.
 
-    The backbone stays in evaluation mode and outside autograd whatever Lightning asks of the task around it.
+    A frozen backbone stays in evaluation mode and outside autograd whatever Lightning asks of the task around it.
 
     Args:
         backbone: A SigLIP 2 directory, file, model name or Hugging Face id, or the name of any other timm model.
@@ -33,7 +36,12 @@ class Extractor(nn.Module):
         norm: Apply a transformer's final norm to every map.
         pooled: Concatenate SigLIP 2's pooled (MAP) output to every cell of every map.
         pretrained: Load published weights; ``False`` gives random ones.
-        precision: Floating point type that the backbone computes in; the maps are float32 either way.
+        precision: Floating point type that the backbone computes in; the maps are float32 either way. The weights of a
+            backbone that is trained stay float32.
+        tune: What training changes: nothing (frozen), every weight (full), or adapters beside the weights (lora).
+        lora: rank, alpha, dropout and targets of the adapters, see :class:`heads.lora.LoraSpec`.
+        grad_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+        compile: Compile with torch.compile at the first use.
 
     Attributes:
         channels: Channels of each map.
@@ -41,9 +49,10 @@ class Extractor(nn.Module):
         name: timm name of the architecture.
         source: Where the weights come from, or "random".
         arguments: What builds this extractor again, as plain data.
+        trained: Names of the parameters that training changes.
 
     Raises:
-        ValueError: The backbone is unknown or has no such layers.
+        ValueError: The backbone is unknown or has no such layers, or the options contradict each other.
     """
 
     backbone: Any  # FeatureMaps, or the like from timm
@@ -57,10 +66,13 @@ class Extractor(nn.Module):
         pooled: bool = False,
         pretrained: bool = True,
         precision: Precision = "float32",
+        tune: Tune = "frozen",
+        lora: Mapping[str, Any] | None = None,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(get_args(Precision))}.")
+        _check_options(precision, tune, lora, grad_checkpointing)
         if isinstance(backbone, FeatureMaps):
             if (list(layers), norm, pooled, pretrained) != ([-1], True, False, True):
                 raise ValueError(
@@ -70,9 +82,11 @@ class Extractor(nn.Module):
             backbone = str(Path(backbone).expanduser().resolve())
         name = None if isinstance(backbone, FeatureMaps) else str(backbone)
         self.backbone = backbone if name is None else _build(name, list(layers), norm, pooled, pretrained)
-        self.backbone.eval().requires_grad_(False)
-        self.dtype = getattr(torch, precision)
-        self.backbone.to(self.dtype)
+        self.tune = tune
+        self.precision = precision
+        self._start: str | None = None  # the fingerprint, where training is going to change the weights
+        self._prepare(lora, grad_checkpointing)
+        self.trained = [name for name, p in self.named_parameters() if p.requires_grad]
         self.pooled = self.backbone.pooled if isinstance(self.backbone, FeatureMaps) else False
         info = self.backbone.feature_info
         extra = self.backbone.num_features if self.pooled else 0
@@ -90,7 +104,26 @@ class Extractor(nn.Module):
             "pooled": self.pooled,
             "pretrained": self.source != "random",
             "precision": precision,
+            "tune": tune,
+            "lora": None if tune != "lora" else LoraSpec.read(lora).plain(),
+            "grad_checkpointing": grad_checkpointing,
+            "compile": compile,
         }
+        if compile:
+            self.compile()
+
+    def _prepare(self, lora: Mapping[str, Any] | None, grad_checkpointing: bool) -> None:
+        """Freeze the backbone or make it trainable."""
+        if self.tune == "frozen":
+            self.backbone.eval().requires_grad_(False)
+            self.backbone.to(getattr(torch, self.precision))
+            return
+        self._start = fingerprint(self.backbone)
+        self.backbone.requires_grad_(self.tune == "full")
+        if self.tune == "lora":
+            add_adapters(self.backbone, LoraSpec.read(lora))
+        if grad_checkpointing:
+            self.timm_model.set_grad_checkpointing(True)  # type: ignore[operator]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps of images ``(B, 3, H, W)`` in [0, 1].
@@ -98,9 +131,13 @@ class Extractor(nn.Module):
         Returns:
             Maps ``(B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i]))``.
         """
-        with torch.no_grad():
-            x = normalize(image, self.mean, self.std).to(self.dtype)
-            with torch.autocast(x.device.type, enabled=False):
+        x = normalize(image, self.mean, self.std)
+        if self.tune == "frozen":
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                maps = self._maps(x.to(getattr(torch, self.precision)))
+        else:
+            low = self.precision == "bfloat16"
+            with torch.autocast(x.device.type, dtype=torch.bfloat16) if low else nullcontext():
                 maps = self._maps(x)
         return [m.float() for m in maps]
 
@@ -111,14 +148,31 @@ class Extractor(nn.Module):
         return [torch.cat([m, pooled[:, :, None, None].expand(-1, -1, *m.shape[2:])], dim=1) for m in maps]
 
     def train(self, mode: bool = True) -> "Extractor":
-        """Stay in evaluation mode."""
+        """Set the mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
-        self.backbone.eval()
+        if self.tune == "frozen":
+            self.backbone.eval()
         return self
 
+    @property
+    def timm_model(self) -> nn.Module:
+        """The model itself, which tells its layers (``group_matcher``)."""
+        model: nn.Module = getattr(self.backbone, "model", self.backbone)
+        return model
+
     def fingerprint(self) -> str:
-        """Identity of the weights that the maps come from, see :func:`siglip2_backbone.fingerprint`."""
-        return fingerprint(self.backbone)
+        """Identity of the weights, see :func:`siglip2_backbone.fingerprint`; of those before training if it tunes."""
+        return self._start or fingerprint(self.backbone)
+
+
+def _check_options(precision: str, tune: str, lora: object, grad_checkpointing: bool) -> None:
+    for name, value, known in (("precision", precision, Precision), ("tune", tune, Tune)):
+        if value not in get_args(known):
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(get_args(known))}.")
+    if lora is not None and tune != "lora":
+        raise ValueError(f"lora is {lora} but tune is {tune!r}. Set tune to lora, or leave lora out.")
+    if grad_checkpointing and tune == "frozen":
+        raise ValueError("grad_checkpointing is for a backbone that is trained, but tune is 'frozen'. Leave it out.")
 
 
 class OtherMaps(FeatureGetterNet):

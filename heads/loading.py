@@ -14,6 +14,7 @@ from .checkpoint_files import read_checkpoint
 from .extractor import Extractor
 from .files import whole_file
 from .segmentation import SegmentationTask
+from .sweep import without_sweep
 
 TASKS: dict[str, type[DenseTask]] = {SegmentationTask.task: SegmentationTask}
 WEIGHTS, DESCRIPTION = "head.safetensors", "head.json"
@@ -36,6 +37,8 @@ def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> 
         raise ValueError(f"{path} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
     if backbone is not None:
         args = args | {"backbone": backbone}
+    elif args.get("tune") == "full":  # the checkpoint holds all of the backbone's weights
+        args = args | {"backbone": card["backbone"]["name"], "pretrained": False}
     try:
         task = TASKS[card["task"]](**args)
     except ValueError as error:
@@ -69,9 +72,10 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
-    """Arguments, card and tensors of a training checkpoint."""
+    """Arguments, card and tensors of a training checkpoint; of a sweep those of its best head."""
     checkpoint = read_checkpoint(path)
-    return dict(checkpoint["hyper_parameters"]), checkpoint[CARD], checkpoint["state_dict"]
+    args, state = without_sweep(checkpoint["hyper_parameters"], checkpoint[CARD], checkpoint["state_dict"])
+    return args, checkpoint[CARD], state
 
 
 def _read_directory(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:

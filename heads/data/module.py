@@ -40,7 +40,15 @@ class DenseDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"
-        sampler = EpochSampler(dataset, self.seed, self._epoch, shuffle=training)  # type: ignore[arg-type]  # it has a length
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(
+            dataset,  # type: ignore[arg-type]  # it has a length
+            self.seed,
+            self._epoch,
+            training=training,
+            rank=rank,
+            world_size=world_size,
+        )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

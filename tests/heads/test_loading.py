@@ -25,7 +25,7 @@ def picture():
 def test_checkpoint_holds_the_head_and_names_the_backbone(trained, checkpoint):
     task, path = trained
     content = torch.load(path, weights_only=True)
-    assert content["state_dict"].keys() == task.head_state().keys()
+    assert content["state_dict"].keys() == task.kept_state().keys()
     assert not any("extractor" in name for name in content["state_dict"])
     assert content[CARD]["backbone"] == {
         "name": "siglip2_tiny_patch8_128",
@@ -41,7 +41,7 @@ def size(tensors):
 
 def test_sizes_of_checkpoint_and_export(trained, tmp_path):
     task, path = trained
-    head = size(task.head_state())
+    head = size(task.kept_state())
     assert path.stat().st_size <= 3.1 * head + 64 * 1024
     assert heads.export(path, tmp_path / "head").stat().st_size <= 1.1 * head + 16 * 1024
 
@@ -51,7 +51,7 @@ def test_sizes_at_the_width_of_so400m_with_150_classes(task, data, trainer, tmp_
     task.extractor.forward = lambda image: [torch.randn(len(image), 1152, 6, 8)]
     saver = ModelCheckpoint(dirpath=tmp_path, save_last=True)
     trainer(max_epochs=1, callbacks=[saver], limit_val_batches=0).fit(task, data)
-    head = size(task.head_state())
+    head = size(task.kept_state())
     assert head > 600_000
     assert (tmp_path / "last.ckpt").stat().st_size <= 3.1 * head + 64 * 1024
     assert heads.export(tmp_path / "last.ckpt", tmp_path / "head").stat().st_size <= 1.1 * head + 16 * 1024
@@ -76,8 +76,8 @@ def test_every_way_back_predicts_the_same(trained, checkpoint, picture, tmp_path
 def test_export_is_the_head(trained, tmp_path):
     task, path = trained
     stored = load_file(heads.export(path, tmp_path / "head"))
-    assert stored.keys() == task.head_state().keys()
-    assert all(torch.equal(stored[name], tensor) for name, tensor in task.head_state().items())
+    assert stored.keys() == task.kept_state().keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in task.kept_state().items())
 
 
 def test_other_weights_are_refused_by_name(trained, other_checkpoint, tmp_path):
@@ -137,7 +137,7 @@ def test_resuming_with_other_classes_or_another_task_is_refused(trained, checkpo
 
 
 def test_tensors_that_do_not_fit_are_refused(task):
-    state = task.head_state()
+    state = task.kept_state()
     with pytest.raises(ValueError, match=r"(?s)do not fit.*size mismatch for decoder\.norm\.bias"):
         task.load_state_dict(state | {"decoder.norm.bias": torch.zeros(5)})
     with pytest.raises(ValueError, match=r"unexpected \['decoder\.more'\]"):

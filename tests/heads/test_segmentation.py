@@ -97,12 +97,6 @@ def test_predict_on_extreme_sizes(task, size):
     assert task.predict(torch.zeros(3, *size, dtype=torch.uint8)).shape == size
 
 
-@pytest.mark.parametrize("arguments", [{"lr": 0}, {"lr": -1.0}, {"weight_decay": -1}, {"warmup_steps": -1}])
-def test_numbers_out_of_range_are_refused(checkpoint, arguments):
-    with pytest.raises(ValueError, match="lr is"):
-        SegmentationTask(str(checkpoint), 3, **arguments)
-
-
 def test_no_class_list_and_too_many_layers_are_refused(checkpoint):
     with pytest.raises(ValueError, match="classes is None"):
         SegmentationTask(str(checkpoint), None)

@@ -1,0 +1,98 @@
+"""The exponential moving average of what a run trains."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+
+class MovingAverage(Callback):
+    """Keeps ``average = decay * average + (1 - decay) * weights``, updated after every optimiser step.
+
+    Validation measures the average, and it is what a checkpoint holds as the head; the weights themselves are kept
+    beside it, so that a resumed run goes on from them. Only what a checkpoint holds is averaged, not a frozen backbone,
+    which Lightning's own callback would copy and average as well. Counters of BatchNorm are copied.
+
+    Args:
+        decay: Weight of the past, above 0 and below 1.
+
+    Raises:
+        ValueError: ``decay`` is out of range.
+
+    Source: Polyak averaging with exponential weights, as timm's ModelEmaV3 without its warm-up.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay is {decay}; expected above 0 and below 1, as in 0.999.")
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self._step = 0  # the optimiser step that the average has seen
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the weights, unless a checkpoint has brought the average."""
+        device, task = pl_module.device, _task(pl_module)
+        own = self.average or {name: tensor.detach().clone() for name, tensor in task.kept_state().items()}
+        self.average = {name: tensor.to(device) for name, tensor in own.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update after an optimiser step; accumulated batches have none."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        for name, tensor in _task(pl_module).kept_state().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - self.decay)
+            else:
+                self.average[name].copy_(tensor)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in place of the weights."""
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the weights back."""
+        self._swap(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the task."""
+        self._swap(pl_module)
+        self.average = {}
+
+    @torch.no_grad()
+    def _swap(self, pl_module: LightningModule) -> None:
+        if not self.average:  # validation without training
+            return
+        for name, tensor in _task(pl_module).kept_state().items():
+            weights = tensor.detach().clone()
+            tensor.copy_(self.average[name])
+            self.average[name].copy_(weights)
+
+    # A checkpoint: the average as the head, the weights in this callback's own state.
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Exchange the weights of the checkpoint for the average."""
+        if not self.average:  # after training; the task holds the average already
+            return
+        weights = {name: checkpoint["state_dict"][name] for name in self.average}
+        checkpoint["averaging"] = {"weights": weights, "step": self._step}
+        checkpoint["state_dict"] = checkpoint["state_dict"] | self.average
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average from the checkpoint and give the task its weights, to go on training."""
+        state = checkpoint.get("averaging")
+        if state is None:  # saved after training: the average is all that is left
+            return
+        self.average = {name: checkpoint["state_dict"][name].clone() for name in state["weights"]}
+        self._step = state["step"]
+        pl_module.load_state_dict(state["weights"])
+
+
+def _task(module: LightningModule) -> Any:
+    """The module as one of our tasks, which tells its ``kept_state``."""
+    return module

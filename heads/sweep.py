@@ -1,0 +1,65 @@
+"""Several heads on one forward pass of a frozen backbone, each with its own learning rate and weight decay."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+Setting = dict[str, float]
+"""The learning rate (``lr``) and the weight decay (``weight_decay``) of a head."""
+
+
+def settings(lr: float, weight_decay: float, sweep: Mapping[str, Sequence[float]] | None) -> list[Setting]:
+    """What each head is trained with: every pair of the grid, or the one setting where there is none.
+
+    Args:
+        lr: Learning rate where the grid names none.
+        weight_decay: Weight decay where the grid names none.
+        sweep: Lists under ``lr`` and ``weight_decay``, either or both.
+
+    Raises:
+        ValueError: The grid has another key, an empty list, a value twice, or a value is out of range.
+
+    Source: the linear-probe grids of DINOv2 (arXiv:2304.07193, appendix B) and DINOv3 (arXiv:2508.10104).
+    """
+    axes: dict[str, Sequence[float]] = {"lr": [lr], "weight_decay": [weight_decay]}
+    if sweep is not None:
+        unknown = sorted(sweep.keys() - axes.keys())
+        if unknown or not sweep:
+            raise ValueError(f"sweep has the keys {sorted(sweep)}; expected lr, weight_decay or both, a list each.")
+        axes |= sweep
+    for name, values in axes.items():
+        _check(name, values)
+    return [{"lr": float(a), "weight_decay": float(b)} for a, b in product(axes["lr"], axes["weight_decay"])]
+
+
+def _check(name: str, values: Any) -> None:
+    numbers = isinstance(values, Sequence) and all(isinstance(v, int | float) and v == v for v in values)
+    if not numbers or not values or len(set(values)) != len(values):
+        raise ValueError(f"sweep.{name} is {values}; expected a list of different numbers.")
+    low = min(values)
+    if low < 0 or (name == "lr" and low == 0) or max(values) == float("inf"):
+        raise ValueError(f"{name} is {low if low <= 0 else max(values)}; expected lr above 0, weight_decay at least 0.")
+
+
+def label(setting: Setting) -> str:
+    """The name of a head in logs and tables."""
+    return f"lr={setting['lr']:g},wd={setting['weight_decay']:g}"
+
+
+def without_sweep(
+    arguments: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments and tensors of the best head of a sweep, as if it had been trained alone.
+
+    Args:
+        arguments: Arguments of the task; returned as they are if there was no sweep.
+        card: The card of the checkpoint, which says which head is the best.
+        state: The tensors of the checkpoint.
+    """
+    if not arguments.get("sweep"):
+        return dict(arguments), dict(state)
+    best = card["sweep"]["best"]
+    chosen = card["sweep"]["heads"][best]
+    prefix, alone = f"decoder.{best}.", "decoder."
+    tensors = {alone + name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    return dict(arguments) | {"sweep": None, "lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}, tensors
