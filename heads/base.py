@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from .averaging import MovingAverage
-from .distributed import average_buffers, shard
+from .data.sampling import mixed_seed
+from .distributed import average_buffers, gather, shard
 from .extractor import Extractor, Precision, Tune
 from .optim import FACTORS, Schedule, WarmupSchedule, backbone_groups, head_groups
 from .sweep import label, settings
@@ -150,6 +151,14 @@ class DenseTask(LightningModule):
         """The best head's output on images ``(B, 3, H, W)`` in [0, 1]."""
         return self.decode(self.extractor(image))
 
+    def on_fit_start(self) -> None:
+        """Remember the seed of the run."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Draw what dropout needs from the seed, the epoch and the batch alone: a resumed run draws the same."""
+        torch.manual_seed(mixed_seed(self._seed, self.current_epoch, batch_idx, self.global_rank))
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss; of a sweep the sum over its heads, which share no parameter.
 
@@ -202,6 +211,7 @@ class DenseTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start from zero, whatever a sanity check or a broken-off epoch has counted."""
         self._reset_metrics()
+        gather(self, whole=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count for each head."""
@@ -211,6 +221,7 @@ class DenseTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's scores, the best head's under their plain names."""
+        gather(self, whole=False)
         found = [self.scores(metric, "val") for metric in self.metrics]
         name, mode = self.monitor
         values = [float(scores[name]) for scores in found]
@@ -224,6 +235,7 @@ class DenseTask(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start from zero."""
         self._reset_metrics()
+        gather(self, whole=True)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count for the best head."""
@@ -263,9 +275,15 @@ class DenseTask(LightningModule):
         self.card()
 
     def configure_model(self) -> None:
-        """Shard the backbone where the strategy asks for it."""
+        """Spread backbone and heads over the processes where the strategy asks for it.
+
+        Raises:
+            ValueError: A moving average is asked for as well.
+        """
         if self._device_mesh is not None:
-            shard(self.extractor, self._device_mesh)
+            if self.hparams["ema_decay"] is not None:
+                raise ValueError("ema_decay does not work with sharded weights. Leave it out, or use strategy ddp.")
+            shard(self.extractor, self.decoders, self._device_mesh)
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average, if there is one."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 
 def average_buffers(buffers: Iterable[Tensor]) -> None:
@@ -27,15 +28,35 @@ def average_buffers(buffers: Iterable[Tensor]) -> None:
         buffer.copy_(mean.view_as(buffer))
 
 
-def shard(extractor: nn.Module, mesh: Any) -> None:
-    """Spread a backbone's parameters over the processes (FSDP2), block by block, in place.
+def shard(extractor: Any, heads: Iterable[nn.Module], mesh: Any) -> None:
+    """Spread a task's parameters over the processes (FSDP2), the backbone's block by block, in place, once.
+
+    The heads as well, however small: what is not sharded would get the gradients of its own process only.
 
     Args:
         extractor: Its ``timm_model`` has ``blocks``, or is sharded as one.
-        mesh: The device mesh of Lightning's ModelParallelStrategy.
+        heads: The task's heads.
+        mesh: The device mesh of Lightning's ModelParallelStrategy; all its devices take part, however it is divided.
     """
-    model: Any = extractor.timm_model
-    processes = mesh["data_parallel"]
-    for block in getattr(model, "blocks", ()):
-        fully_shard(block, mesh=processes)
-    fully_shard(model, mesh=processes)
+    if isinstance(extractor.backbone, FSDPModule):  # asked again, as for a test after the training
+        return
+    processes = init_device_mesh(mesh.device_type, (mesh.size(),))
+    for module in (*getattr(extractor.timm_model, "blocks", ()), extractor.backbone, *heads):
+        fully_shard(module, mesh=processes, reshard_after_forward=True)
+    if extractor.pooled:
+        register_fsdp_forward_method(extractor.backbone, "forward_pooled")
+
+
+def gather(task: nn.Module, whole: bool) -> None:
+    """Hold all of a sharded task in every process, or its own share again; nothing for one that is not sharded.
+
+    For evaluation: sharded layers are gathered by all processes together in each forward pass, where a process that
+    has fewer images than another one would let it wait for ever.
+    """
+    for module in task.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(not whole, recurse=False)
+            if whole:
+                module.unshard()
+            else:
+                module.reshard()

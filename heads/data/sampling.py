@@ -62,10 +62,15 @@ class EpochSampler(DistributedSampler[SampleKey]):
         return ((epoch, int(i)) for i in order[self.share])
 
 
+def mixed_seed(*key: int) -> int:
+    """One seed from several numbers, such that nearby keys give unrelated random numbers."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return int(state[0]) << 32 | int(state[1])
+
+
 @contextmanager
 def sample_seed(seed: int, key: SampleKey) -> Iterator[None]:
     """Within it, torch's random numbers depend on (seed, epoch, index) alone; afterwards they go on as before."""
-    state = np.random.SeedSequence([seed, *key]).generate_state(2, np.uint32)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        torch.manual_seed(mixed_seed(seed, *key))
         yield

@@ -11,7 +11,7 @@ import heads
 from heads.cli import main
 from heads.cli.configs import config_root
 
-CONFIGS = sorted(config_root().rglob("*.yaml"))
+CONFIGS = sorted(p for p in config_root().rglob("*.yaml") if p.parent.name != "strategy")  # those are parts of a config
 
 
 def write_scenes(root: Path, data: dict) -> None:

@@ -88,37 +88,91 @@ main(sys.argv[3:])
 """
 
 
+# Each kind keeps something of its own in a checkpoint.
+KINDS = {
+    "frozen": {},
+    "full": {"tune": "full", "layer_decay": "0.8", "ema_decay": "0.5", "schedule": "onecycle", "pooled": "true"},
+    "lora": {"tune": "lora", "lora": "{rank: 2, dropout: 0.1}", "schedule": "poly"},
+    "sweep": {"sweep": "{lr: [1e-3, 1e-2], weight_decay: [0, 0.1]}"},
+}
+
+
+def options(kind):
+    return [part for name, value in KINDS[kind].items() for part in (f"--model.{name}", value)]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, checkpoint, scenes):
-    """A run that nobody killed."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    path = run.with_suffix(".yaml")
-    path.write_text(CONFIG.format(root=run, checkpoint=checkpoint, scenes=scenes, workers=0))
-    assert main(["fit", "--config", str(path)]) == 0
-    return outcome(run, str(path))
+    """Outcomes of runs that nobody killed, by kind; each is run once."""
+    found = {}
+
+    def run(kind):
+        if kind not in found:
+            root = tmp_path_factory.mktemp("whole") / "run"
+            path = root.with_suffix(".yaml")
+            path.write_text(CONFIG.format(root=root, checkpoint=checkpoint, scenes=scenes, workers=0))
+            assert main(["fit", "--config", str(path), *options(kind)]) == 0
+            found[kind] = outcome(root, str(path), kind)
+        return found[kind]
+
+    return run
 
 
-def outcome(run, config):
-    """Scores of the last checkpoint, and the tensors of the heads of the last one and the best."""
-    assert main(["test", "--config", config, "--ckpt_path", "last"]) == 0
+def outcome(run, config, kind):
+    """Scores of the last checkpoint, and what the last one and the best hold."""
+    assert main(["test", "--config", config, "--ckpt_path", "last", *options(kind)]) == 0
     result = json.loads((run / "results.json").read_text())
     heads = [find_checkpoint(kind, str(run / "checkpoints"), "test") for kind in ("last", "best")]
     return [result["metrics"], result["classes"]], [read_checkpoint(Path(path))["state_dict"] for path in heads]
 
 
-@pytest.mark.parametrize(("moment", "workers"), [("in an epoch", 0), ("in an epoch", 2), ("while writing", 0)])
-def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment, workers):
+@pytest.mark.parametrize(
+    ("moment", "workers", "kind"),
+    [
+        ("in an epoch", 0, "frozen"),
+        ("in an epoch", 2, "frozen"),
+        ("while writing", 0, "frozen"),
+        ("in an epoch", 0, "full"),
+        ("while writing", 0, "lora"),
+        ("in an epoch", 0, "sweep"),
+    ],
+)
+def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment, workers, kind):
     broken = config("broken", workers)
-    command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), moment, "fit", "--config", broken]
+    arguments = ["fit", "--config", broken, *options(kind)]
+    command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), moment, *arguments]
     killed = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert read_checkpoint(tmp_path / "broken" / "checkpoints" / "last.ckpt")["epoch"] == 0
-    assert main(["fit", "--config", broken, "--ckpt_path", "last"]) == 0
-    scores, heads = outcome(tmp_path / "broken", broken)
-    assert scores == whole[0]
-    for found, expected in zip(heads, whole[1], strict=True):
+    assert main([*arguments, "--ckpt_path", "last"]) == 0
+    scores, heads = outcome(tmp_path / "broken", broken, kind)
+    assert scores == whole(kind)[0]
+    for found, expected in zip(heads, whole(kind)[1], strict=True):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(config, tmp_path):
+    # a limit on the size of a file stands for the disk: what is written after the first epoch goes over it
+    full = (
+        "import resource, signal, sys\n"
+        "from heads import SegmentationTask\n"
+        "from heads.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing past the limit is then an error, as on a full disk\n"
+        "def limit(self):\n"
+        "    if self.current_epoch == 1:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))\n"
+        "SegmentationTask.on_train_epoch_start = limit\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["fit", "--config", config(), "--trainer.logger", "false"]
+    stopped = subprocess.run([sys.executable, "-c", full, *arguments], capture_output=True, text=True)
+    assert stopped.returncode == 2, stopped.stderr
+    assert "cannot be written" in stopped.stderr and "Traceback" not in stopped.stderr
+    files = {path.name: path for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert files.keys() == {"best.ckpt", "last.ckpt"}  # and no half of one
+    assert all(read_checkpoint(path)["epoch"] == 0 for path in files.values())
+    assert main([*arguments, "--ckpt_path", "last"]) == 0
 
 
 def test_fit_with_last_starts_where_there_is_nothing(config):
@@ -150,6 +204,11 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
         ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
+        ("fit", ["--model.lr=-1e-3"], "lr is -0.001"),
+        ("fit", ["--model.layer_decay", "0.8"], "layer_decay is 0.8 but the backbone is frozen"),
+        ("fit", ["--model.tune", "full", "--model.sweep", "{lr: [1, 2]}"], "A sweep shares one forward pass of a"),
+        ("fit", ["--model.tune", "partly"], "partly"),
+        ("fit", ["--model.lora", "{rank: 4}"], "Set tune to lora"),
         ("fit", ["--data.classes", "{a: [1, 2], b: [1, 2, 3]}"], "class 'a' is [1, 2]"),
     ],
 )

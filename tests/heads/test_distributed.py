@@ -1,0 +1,81 @@
+"""Two processes (gloo, on the CPU): the same counts as one, whoever has more images; sharded as copied."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import heads
+
+# Fits and tests a task whose backbone is tuned; Lightning starts it once more for the second process.
+RUN = """
+import json, sys, torch, yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from heads import SegmentationFolder, SegmentationTask
+from heads.cli.configs import config_root
+
+class PlainDescent(SegmentationTask):
+    # AdamW would blow up the rounding of gradients that are zero, as BatchNorm makes those of the scale before it
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+torch.set_num_threads(1)
+strategy, root, task_args, data_args = json.loads(sys.argv[1])
+if strategy == "fsdp":
+    options = yaml.safe_load((config_root() / "strategy" / "fsdp.yaml").read_text())["trainer"]["strategy"]
+    strategy = ModelParallelStrategy(**options["init_args"])
+torch.manual_seed(0)
+task, data = PlainDescent(**task_args), SegmentationFolder(**data_args)
+quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+trainer = Trainer(
+    default_root_dir=root, accelerator="cpu", devices=2, strategy=strategy, max_epochs=2, gradient_clip_val=1.0,
+    num_sanity_val_steps=2, **quiet,
+)
+trainer.fit(task, data)
+trainer.save_checkpoint(f"{root}/end.ckpt")
+loss = trainer.callback_metrics["train/loss"]
+trainer.test(task, data, ckpt_path=f"{root}/end.ckpt", verbose=False)
+matrix = task.metrics[0].compute()
+if trainer.is_global_zero:
+    torch.save({"matrix": matrix, "loss": loss}, f"{root}/matrix.pt")
+"""
+COLOURS = {"sky": [0, 0, 255], "road": [90, 90, 90], "car": [200, 0, 0]}
+
+
+@pytest.fixture(scope="module")
+def two_processes(checkpoint, scenes, tmp_path_factory):
+    """Folder, confusion matrix and last loss after two epochs, by strategy."""
+    found = {}
+    for strategy in ("ddp", "fsdp"):
+        root = tmp_path_factory.mktemp(strategy)
+        task = {"backbone": str(checkpoint), "classes": COLOURS, "img_size": [48, 64], "tune": "full", "pooled": True}
+        data = {"root": str(scenes), "classes": COLOURS, "img_size": [48, 64], "ignore_values": [7]}
+        data |= {"batch_size": 1, "num_workers": 0}  # three images are tested: two by one process, one by the other
+        arguments = json.dumps([strategy, str(root), task, data])
+        (root / "run.py").write_text(RUN)
+        run = subprocess.run([sys.executable, root / "run.py", arguments], capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stderr
+        found[strategy] = (root, torch.load(root / "matrix.pt", weights_only=True))
+    return found
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_one_process_counts_what_two_have_counted(two_processes, strategy, data, trainer):
+    root, found = two_processes[strategy]
+    task = heads.load(root / "end.ckpt")
+    trainer().test(task, data, verbose=False)
+    alone = task.metrics[0].compute()
+    assert alone.sum() == 3 * (48 * 64 - 36)  # every image once, without its unlabelled corner
+    assert torch.equal(found["matrix"], alone)
+
+
+def test_a_sharded_backbone_trains_as_a_copied_one(two_processes):
+    (ddp, a), (fsdp, b) = two_processes["ddp"], two_processes["fsdp"]
+    torch.testing.assert_close(a["loss"], b["loss"], atol=1e-5, rtol=1e-5)
+    states = [heads.load(root / "end.ckpt").kept_state() for root in (ddp, fsdp)]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
