@@ -1,8 +1,12 @@
 """From the cells of a map back to pixels."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .data.geometry import Geometry
 
 _CHUNK = 2**26  # elements of upsampled logits held at once: 256 MiB
 
@@ -19,25 +23,22 @@ def to_pixels(maps: Tensor, reduction: int, size: tuple[int, int]) -> Tensor:
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 
-def scores_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """Logits of an image of ``size`` at ``output_size``, both (height, width) [px]: ``(B, C, *output_size)``."""
-    pixels = to_pixels(logits, reduction, size)
-    if size == output_size:
-        return pixels
-    return F.interpolate(pixels, size=output_size, mode="bilinear", align_corners=False)
+def scores_at(logits: Tensor, reduction: int, geometry: Geometry) -> Tensor:
+    """Logits of an image's cells at its original size, ``(B, C, H, W)``."""
+    return geometry.to_original(to_pixels(logits, reduction, geometry.image_size))
 
 
-def labels_at(logits: Tensor, reduction: int, size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """Index of the largest of :func:`scores_at`, ``(B, *output_size)`` int64.
+def labels_at(logits: Tensor, reduction: int, geometry: Geometry) -> Tensor:
+    """Index of the largest of :func:`scores_at`, ``(B, H, W)`` int64.
 
     A few classes at a time are upsampled, to bound the memory.
     """
-    largest = max(size[0] * size[1], output_size[0] * output_size[1])
+    largest = max(math.prod(geometry.image_size), math.prod(geometry.original_size))
     step = max(1, _CHUNK // (logits.shape[0] * largest))
     best: Tensor | None = None
     labels = torch.empty(0)
     for first in range(0, logits.shape[1], step):
-        scores, index = scores_at(logits[:, first : first + step], reduction, size, output_size).max(dim=1)
+        scores, index = scores_at(logits[:, first : first + step], reduction, geometry).max(dim=1)
         if best is None:
             best, labels = scores, index
         else:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from siglip2_backbone.preprocess import squash
-
 from .base import DenseTask
 from .data.classes import IGNORE, ClassSpec, class_colours
+from .data.image_folder import resized
 from .data.images import read_image, to_rgb, upright
+from .data.module import collate
 from .decoders import build_decoder
 from .extractor import Extractor
 from .metrics import SegmentationMetrics
@@ -92,11 +92,10 @@ class SegmentationTask(DenseTask):
         loss: Tensor = total / (mask != IGNORE).sum().clamp(min=1)  # a crop may hold nothing but ignored pixels
         return loss
 
-    def labels(self, logits: Tensor, batch: dict[str, Any], sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """Label maps of a batch, image i at ``sizes[i]`` (height, width) [px], int64."""
+    def labels(self, logits: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+        """Label maps of a batch at the original sizes, int64 ``(H, W)`` each."""
         return [
-            labels_at(logits[i : i + 1], self.reduction, tuple(batch["size"][i]), size)[0]
-            for i, size in enumerate(sizes)
+            labels_at(logits[i : i + 1], self.reduction, geometry)[0] for i, geometry in enumerate(batch["geometry"])
         ]
 
     def new_metrics(self) -> SegmentationMetrics:
@@ -105,8 +104,7 @@ class SegmentationTask(DenseTask):
 
     def update(self, metric: SegmentationMetrics, output: Tensor, batch: dict[str, Any]) -> None:
         """Count a test batch at the labels' own sizes."""
-        masks = batch["mask"]
-        for labels, mask in zip(self.labels(output, batch, [tuple(m.shape) for m in masks]), masks, strict=True):
+        for labels, mask in zip(self.labels(output, batch), batch["mask"], strict=True):
             metric.update(labels[None], mask[None])
 
     def scores(self, metric: SegmentationMetrics, stage: str) -> dict[str, Tensor]:
@@ -129,7 +127,7 @@ class SegmentationTask(DenseTask):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Tensor]:
         """Label maps at the original sizes, int64 ``(H, W)`` each."""
-        return self.labels(self(batch["image"]), batch, [tuple(size) for size in batch["original_size"]])
+        return self.labels(self(batch["image"]), batch)
 
     @torch.no_grad()
     def predict(self, image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -144,11 +142,10 @@ class SegmentationTask(DenseTask):
         Raises:
             ValueError: The image cannot be read or is none of these.
         """
-        pixels = _rgb(image)
-        batch = {"image": squash(pixels, self.img_size)[None].float().to(self.device) / 255, "size": [self.img_size]}
+        batch = collate([resized(Path("image"), _rgb(image), self.img_size)])
         training = self.training
         self.eval()
-        labels = self.labels(self(batch["image"]), batch, [(pixels.shape[1], pixels.shape[2])])[0].cpu()
+        labels = self.labels(self(batch["image"].to(self.device)), batch)[0].cpu()
         self.train(training)
         return labels
 

@@ -8,9 +8,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from siglip2_backbone.preprocess import squash
-
 from .classes import IGNORE, ClassSpec, class_colours
+from .geometry import Geometry
+from .image_folder import described, predict_folder, resized
 from .images import list_images, read_image, read_labels
 from .module import DenseDataModule, Sample
 from .sampling import SampleKey, sample_seed
@@ -90,9 +90,7 @@ class SegmentationFolder(DenseDataModule):
     def setup(self, stage: str) -> None:
         """List the files of the stage's splits and check that they pair up."""
         if stage == "predict":
-            if self.predict_images is None:
-                raise ValueError("data.predict_images is not set; expected the folder of images to predict.")
-            self.datasets["predict"] = ImageFolder(list_images(Path(self.predict_images).expanduser()), self.img_size)
+            self.datasets["predict"] = predict_folder(self.predict_images, self.img_size)
             return
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
             self.datasets[split] = self._labelled(split)
@@ -165,12 +163,12 @@ class SegmentationDataset(Dataset[Sample]):
                 "expected the same size."
             )
         if self.transform is None:
-            return _resized(path, image, self.img_size) | {"mask": mask}
-        original = image
+            return resized(path, image, self.img_size) | {"mask": mask}
+        geometry = Geometry.of((image.shape[1], image.shape[2]))
         with sample_seed(self.seed, key):
-            image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+            image, mask, geometry = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask), geometry)
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
-        return _described(path, original, _to_unit(image)) | {"mask": mask}
+        return described(path, image, geometry) | {"mask": mask}
 
     def _mask(self, path: Path) -> Tensor:
         """Labels as int64 with everything to ignore as 255."""
@@ -187,37 +185,3 @@ class SegmentationDataset(Dataset[Sample]):
                 "ignore. Add them to data.ignore_values or to data.classes."
             )
         return mapped
-
-
-class ImageFolder(Dataset[Sample]):
-    """Images without labels, resized to ``img_size`` (height, width) [px].
-
-    Args:
-        paths: The images.
-        img_size: Height and width that they are resized to [px].
-    """
-
-    def __init__(self, paths: list[Path], img_size: Size) -> None:
-        self.paths = paths
-        self.img_size = img_size
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, key: SampleKey) -> Sample:
-        path = self.paths[key[1]]
-        return _resized(path, read_image(path), self.img_size)
-
-
-def _resized(path: Path, image: Tensor, size: Size) -> Sample:
-    """An image at test time, without labels."""
-    return _described(path, image, _to_unit(squash(image, size)))
-
-
-def _described(path: Path, original: Tensor, image: Tensor) -> Sample:
-    sizes = {"original_size": tuple(original.shape[1:]), "size": tuple(image.shape[1:])}
-    return {"image_id": path.stem, "path": str(path), "image": image} | sizes
-
-
-def _to_unit(image: Tensor) -> Tensor:
-    return image.float() / 255

@@ -1,8 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.transforms.v2 import functional as V
 
 from heads import resample
+from heads.data.geometry import Geometry
 from heads.resample import labels_at, scores_at, to_pixels
 
 
@@ -29,10 +31,10 @@ def test_what_the_cells_do_not_cover_repeats_the_border():
 @pytest.mark.parametrize("output", [(29, 33), (50, 17)])
 def test_labels_are_the_largest_scores_for_any_chunk(monkeypatch, chunk, output):
     monkeypatch.setattr(resample, "_CHUNK", chunk)
-    logits = torch.randn(2, 7, 4, 5)
-    assert torch.equal(labels_at(logits, 8, (29, 33), output), scores_at(logits, 8, (29, 33), output).argmax(1))
+    logits, geometry = torch.randn(2, 7, 4, 5), V.resize(Geometry.of(output), [29, 33])
+    assert torch.equal(labels_at(logits, 8, geometry), scores_at(logits, 8, geometry).argmax(1))
 
 
 def test_ties_go_to_the_first_class(monkeypatch):
     monkeypatch.setattr(resample, "_CHUNK", 1)
-    assert labels_at(torch.zeros(1, 3, 2, 2), 4, (8, 8), (8, 8)).eq(0).all()
+    assert labels_at(torch.zeros(1, 3, 2, 2), 4, Geometry.of((8, 8))).eq(0).all()
