@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data.generated_scenes import GeneratedScenes
     from .data.module import DenseDataModule
     from .data.segmentation_folder import SegmentationFolder
     from .extractor import Extractor
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "DenseDataModule": "data.module",
     "Extractor": "extractor",
+    "GeneratedScenes": "data.generated_scenes",
     "SegmentationFolder": "data.segmentation_folder",
     "SegmentationTask": "segmentation",
     "export": "loading",
     "load": "loading",
 }
 
-__all__ = ["DenseDataModule", "Extractor", "SegmentationFolder", "SegmentationTask", "export", "load"]
+__all__ = [
+    "DenseDataModule",
+    "Extractor",
+    "GeneratedScenes",
+    "SegmentationFolder",
+    "SegmentationTask",
+    "export",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -26,6 +26,8 @@ class DenseDataModule(LightningDataModule):
     Raises:
         ValueError: ``batch_size`` or ``num_workers`` is too small.
     """
+
+    stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class DenseDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=partial(collate, stack=("image", "mask") if training else ("image",)),
+            collate_fn=partial(collate, stack=self.stacked if training else ("image",)),
             drop_last=training and len(sampler) >= self.batch_size,  # BatchNorm cannot train on a batch of one cell
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

@@ -1,0 +1,110 @@
+"""Generated scenes as a data module: rooms with solids, rendered when they are asked for."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .geometry import Geometry
+from .image_folder import described, predict_folder
+from .module import DenseDataModule, Sample
+from .sampling import SampleKey
+from .scenes import CLASSES, render
+
+_STREAMS = {"train": 0, "val": 1, "test": 2}
+
+
+class GeneratedScenes(DenseDataModule):
+    """Scenes with classes, depth, normals, boxes, instances and captions; see :mod:`heads.data.scenes`.
+
+    A scene depends on the seed, the split and its index alone, and with ``fresh`` in training on the epoch as well. No
+    two splits share a scene. Nothing is read from a disk or a network.
+
+    Args:
+        img_size: Height and width [px].
+        train_images: Scenes per training epoch.
+        val_images: Validation scenes.
+        test_images: Test scenes.
+        fresh: New training scenes in every epoch.
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of scenes and order.
+        predict_images: Any folder of images, for predict.
+
+    Raises:
+        ValueError: A size or number is too small.
+    """
+
+    stacked: ClassVar[tuple[str, ...]] = ("image", "mask", "depth", "normal", "intrinsics")
+
+    def __init__(
+        self,
+        img_size: tuple[int, int] = (128, 128),
+        *,
+        train_images: int = 1000,
+        val_images: int = 100,
+        test_images: int = 100,
+        fresh: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+        predict_images: str | None = None,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        counts = {"train": train_images, "val": val_images, "test": test_images}
+        if min(img_size) < 16 or min(counts.values()) < 1 or seed < 0:
+            raise ValueError(
+                f"img_size is {img_size}, scenes {counts}, seed {seed}; expected at least 16 px, 1 scene and 0."
+            )
+        self.classes = CLASSES
+        self.img_size = (img_size[0], img_size[1])
+        self.counts = counts
+        self.fresh = fresh
+        self.predict_images = predict_images
+        self.test_split = "test"
+        self.protocol = {"test_images": test_images}
+
+    def setup(self, stage: str) -> None:
+        """Make the stage's splits."""
+        if stage == "predict":
+            self.datasets["predict"] = predict_folder(self.predict_images, self.img_size)
+            return
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]
+        for split in splits:
+            fresh = self.fresh and split == "train"
+            self.datasets[split] = SceneDataset(split, self.counts[split], self.img_size, self.seed, fresh)
+
+
+class SceneDataset(Dataset[Sample]):
+    """Scenes by (epoch, index), with every key of the batch that they can fill.
+
+    Args:
+        split: train, val or test.
+        count: Scenes.
+        img_size: Height and width [px].
+        seed: Seed of the scenes, at least 0.
+        fresh: New scenes in every epoch.
+    """
+
+    def __init__(self, split: str, count: int, img_size: tuple[int, int], seed: int, fresh: bool = False) -> None:
+        self.split = split
+        self.count = count
+        self.img_size = img_size
+        self.seed = seed
+        self.fresh = fresh
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        epoch, index = key[0] if self.fresh else 0, key[1]
+        scene = render((self.seed, _STREAMS[self.split], index, epoch), self.img_size)
+        name = f"{self.split}-{index:06d}" + (f"-{epoch}" if self.fresh else "")
+        arrays: dict[str, Any] = {
+            key: torch.from_numpy(getattr(scene, key))
+            for key in ("mask", "depth", "normal", "boxes", "labels", "instance_masks", "intrinsics")
+        }
+        image: Tensor = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
+        return described(Path(name), image, Geometry.of(self.img_size)) | arrays | {"caption": scene.caption}
