@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 _OUTLIER = 5.0  # robust standard deviations of the token norm
@@ -53,24 +52,3 @@ def _components(centred: Tensor) -> Tensor:
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     fixed: Tensor = vectors * vectors.gather(0, largest).sign()
     return fixed
-
-
-def side_by_side(images: Sequence[Tensor], colours: Sequence[Tensor], height: int = 256) -> Image.Image:
-    """One row an image: the image uint8 ``(3, H, W)`` and, at the same size, its colours cell by cell."""
-    rows = [_row(image, colour, height) for image, colour in zip(images, colours, strict=True)]
-    gap = 4
-    width = max(row.width for row in rows)
-    sheet = Image.new("RGB", (width, (height + gap) * len(rows) - gap), "white")
-    for i, row in enumerate(rows):
-        sheet.paste(row, (0, i * (height + gap)))
-    return sheet
-
-
-def _row(image: Tensor, colour: Tensor, height: int) -> Image.Image:
-    width = min(4 * height, max(1, round(height * image.shape[2] / image.shape[1])))
-    photograph = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
-    cells = Image.fromarray((colour * 255).round().byte().permute(1, 2, 0).numpy())
-    row = Image.new("RGB", (2 * width + 4, height), "white")
-    row.paste(photograph, (0, 0))
-    row.paste(cells.resize((width, height), Image.Resampling.NEAREST), (width + 4, 0))
-    return row

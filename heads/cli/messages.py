@@ -1,4 +1,15 @@
-"""Turn what parsers and worker processes wrap around an error back into the error."""
+"""What is said on the terminal: errors without what parsers and workers wrap around them, and no idle advice."""
+
+# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, and a
+# folder that already holds the checkpoints of this run.
+# The last one is Lightning's own call of a deprecated function of torch.
+LIGHTNING_ADVICE = (
+    ".*does not have many workers",
+    "The number of training batches",
+    ".*in eval mode at the start of training",
+    "Checkpoint directory .* exists and is not empty",
+    ".*LeafSpec",
+)
 
 _WRAPPING = (
     "Does not validate against any of the Union subtypes",

@@ -1,17 +1,14 @@
 """``siglip2 pca``: images beside the first three principal components of their dense features."""
 
 import argparse
-from pathlib import Path
 
 import torch
 from rich.progress import track
-from torch import Tensor
-
-from siglip2_backbone import FeatureMaps
 
 from ..data.images import read_image
 from ..files import whole_file
-from ..pca import pca_colours, side_by_side
+from ..pca import pca_colours
+from ..sheet import picture, sheet
 from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
 
 
@@ -27,15 +24,11 @@ def run(command: str, arguments: list[str]) -> None:
     paths = image_paths(args.images)
     model = load_model(args, [args.layer])
     images = [read_image(path) for path in paths]
-    write_picture(model, images, input_size(args, model), args.output)
-    print(f"Written {args.output}")
-
-
-def write_picture(model: FeatureMaps, images: list[Tensor], size: tuple[int, int], output: Path) -> None:
-    """Extract, fit, and write the picture as PNG."""
-    maps = []
+    size, maps = input_size(args, model), []
     with torch.inference_mode():
         for image in track(images, "features"):
             maps.append(model(tower_input(image, size, model))[0][0].float().cpu())
-    with whole_file(output) as partial:
-        side_by_side(images, pca_colours(maps)).save(partial)
+    rows = [[picture(image), picture(colours)] for image, colours in zip(images, pca_colours(maps), strict=True)]
+    with whole_file(args.output) as partial:
+        sheet(rows).save(partial)
+    print(f"Written {args.output}")

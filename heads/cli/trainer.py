@@ -20,17 +20,7 @@ from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
 from .configs import resolve_arguments
-
-# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, and a
-# folder that already holds the checkpoints of this run.
-# The last one is Lightning's own call of a deprecated function of torch.
-_LIGHTNING_ADVICE = (
-    ".*does not have many workers",
-    "The number of training batches",
-    ".*in eval mode at the start of training",
-    "Checkpoint directory .* exists and is not empty",
-    ".*LeafSpec",
-)
+from .messages import LIGHTNING_ADVICE
 
 
 class DenseParser(LightningArgumentParser):
@@ -166,7 +156,7 @@ def run(command: str, arguments: list[str]) -> None:
     check_owner()
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
-    for message in _LIGHTNING_ADVICE:
+    for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     own = sys.argv
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again

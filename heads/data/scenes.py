@@ -1,4 +1,12 @@
-"""Generated scenes: lit rooms with textured solids, and everything that there is to know about each pixel."""
+"""Generated scenes: lit rooms with textured solids, and everything that there is to know about each pixel.
+
+A benchmark as well, in which neither place nor colour is enough. mIoU over the seven classes on 100 held-out scenes of
+128 px after 6000 for training, by ``python benchmarks/scenes.py --baselines``:
+
+* 0.300 for the class that is most frequent at each pixel position;
+* 0.217 for a linear probe on the raw pixels of 8 x 8 patches;
+* 0.706 for the same probe on a tiny tower (width 96, 4 blocks) that is trained with it, each scene seen once.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from heads.pca import pca_colours, side_by_side
+from heads.pca import pca_colours
 
 
 def two_regions(seed=0):
@@ -59,9 +59,3 @@ def test_constant_and_bad_maps():
         pca_colours([torch.ones(2, 2, 2)])
     with pytest.raises(ValueError, match="not finite"):
         pca_colours([torch.full((4, 2, 2), torch.nan)])
-
-
-def test_picture_has_a_row_for_each_image():
-    images = [torch.zeros(3, 10, 20, dtype=torch.uint8), torch.zeros(3, 1, 500, dtype=torch.uint8)]
-    sheet = side_by_side(images, [torch.rand(3, 2, 2)] * 2, height=32)
-    assert sheet.size == (2 * 4 * 32 + 4, 2 * 32 + 4)

@@ -1,4 +1,4 @@
-"""The commands on single images: features, embed, pca, demo."""
+"""The commands on single images: features, embed, pca."""
 
 import json
 
@@ -70,19 +70,6 @@ def test_pca_writes_a_picture(photos, checkpoint, tmp_path):
         == 0
     )
     assert read_image(path).shape[1] == 2 * 256 + 4
-
-
-def test_demo_needs_nothing_and_says_that_its_weights_are_random(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["demo"]) == 0
-    assert read_image("demo/features.png").shape == (3, 3 * 256 + 8, 2 * 256 + 4)
-    assert "RANDOM weights" in capsys.readouterr().out
-
-
-def test_demo_on_a_checkpoint_names_it(photos, checkpoint, tmp_path, capsys):
-    assert main(["demo", str(photos), "--model", str(checkpoint), "--output", str(tmp_path)]) == 0
-    output = capsys.readouterr().out
-    assert "RANDOM" not in output and str(checkpoint) in output
 
 
 @pytest.mark.parametrize(
