@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from siglip2_backbone.pyramid import PyramidKind
+
 from .averaging import MovingAverage
 from .data.sampling import mixed_seed
 from .distributed import average_buffers, gather, shard
@@ -17,7 +19,7 @@ from .optim import FACTORS, Schedule, WarmupSchedule, backbone_groups, head_grou
 from .sweep import label, settings
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
-_READING = ("layers", "norm", "pooled", "precision", "tune", "lora")  # how a head sees its backbone
+_READING = ("layers", "norm", "pooled", "pyramid", "precision", "tune", "lora")  # how a head sees its backbone
 CARD = "siglip2_head"  # key of a checkpoint under which a task describes itself
 
 
@@ -37,6 +39,7 @@ class DenseTask(LightningModule):
         layers: Blocks of the backbone that the head reads, the last one by default; negative ones count from the end.
         norm: Apply the backbone's final norm to them.
         pooled: Concatenate the pooled (MAP) output to every cell.
+        pyramid: Read a pyramid of the backbone, "resample" or "sfp", see :class:`Extractor`.
         pretrained: Load the backbone's published weights; ``False`` gives random ones.
         precision: Type that the backbone computes in; the head is float32 always.
         tune: What training changes of the backbone: nothing (frozen), every weight (full), or adapters (lora).
@@ -67,6 +70,7 @@ class DenseTask(LightningModule):
         layers: list[int] | None = None,
         norm: bool = True,
         pooled: bool = False,
+        pyramid: PyramidKind | None = None,
         pretrained: bool = True,
         precision: Precision = "float32",
         tune: Tune = "frozen",
@@ -95,9 +99,10 @@ class DenseTask(LightningModule):
         if not isinstance(backbone, Extractor):
             backbone = Extractor(
                 backbone,
-                layers=(-1,) if layers is None else layers,
+                layers=layers,
                 norm=norm,
                 pooled=pooled,
+                pyramid=pyramid,
                 pretrained=pretrained,
                 precision=precision,
                 tune=tune,
@@ -295,7 +300,7 @@ class DenseTask(LightningModule):
         options = self.hparams
         groups = [g for head, s in zip(self.decoders, self.settings, strict=True) for g in head_groups(head, **s)]
         if self.extractor.tune != "frozen":
-            model = self.extractor.timm_model
+            model = self.extractor.layered
             groups += backbone_groups(model, options["lr"], options["weight_decay"], options["layer_decay"])
         optimizer = torch.optim.AdamW(groups, lr=options["lr"])
         schedule = WarmupSchedule(

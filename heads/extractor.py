@@ -14,9 +14,11 @@ from timm.models import get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from siglip2_backbone import VARIANTS, FeatureMaps, create_backbone, fingerprint
+from siglip2_backbone import VARIANTS, FeatureMaps, Pyramid, create_backbone, fingerprint
+from siglip2_backbone.factory import pyramid_of
 from siglip2_backbone.features import absolute_indices, in_order_asked
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
+from siglip2_backbone.pyramid import SFP_CHANNELS, PyramidKind
 
 from .lora import LoraSpec, add_adapters
 
@@ -30,11 +32,15 @@ class Extractor(nn.Module):
     A frozen backbone stays in evaluation mode and outside autograd whatever Lightning asks of the task around it.
 
     Args:
-        backbone: A SigLIP 2 directory, file, model name or Hugging Face id, or the name of any other timm model.
+        backbone: A SigLIP 2 directory, file, model name (also with ``_pyramid`` or ``_sfp``) or Hugging Face id, or
+            the name of any other timm model.
         layers: Blocks (of a transformer) or stages (of a hierarchical network) to return, in this order; negative ones
-            count from the end.
+            count from the end. The last one by default. A pyramid returns all its levels, and these are the blocks that
+            they read; by default those of :class:`siglip2_backbone.ResampledPyramid`, or the last one for sfp.
         norm: Apply a transformer's final norm to every map.
         pooled: Concatenate SigLIP 2's pooled (MAP) output to every cell of every map.
+        pyramid: ``"resample"`` or ``"sfp"`` for SigLIP 2 maps at 4, 8, 16 and 32 px per cell. The levels of sfp are
+            learned, so they need tune="full".
         pretrained: Load published weights; ``False`` gives random ones.
         precision: Floating point type that the backbone computes in; the maps are float32 either way. The weights of a
             backbone that is trained stay float32.
@@ -49,6 +55,7 @@ class Extractor(nn.Module):
         name: timm name of the architecture.
         source: Where the weights come from, or "random".
         arguments: What builds this extractor again, as plain data.
+        pyramid: Kind of the pyramid that the backbone is, or None.
         trained: Names of the parameters that training changes.
 
     Raises:
@@ -59,11 +66,12 @@ class Extractor(nn.Module):
 
     def __init__(
         self,
-        backbone: str | Path | FeatureMaps,
+        backbone: str | Path | FeatureMaps | Pyramid,
         *,
-        layers: Sequence[int] = (-1,),
+        layers: Sequence[int] | None = None,
         norm: bool = True,
         pooled: bool = False,
+        pyramid: PyramidKind | None = None,
         pretrained: bool = True,
         precision: Precision = "float32",
         tune: Tune = "frozen",
@@ -73,15 +81,19 @@ class Extractor(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(precision, tune, lora, grad_checkpointing)
-        if isinstance(backbone, FeatureMaps):
-            if (list(layers), norm, pooled, pretrained) != ([-1], True, False, True):
+        if isinstance(backbone, FeatureMaps | Pyramid):
+            if (layers, norm, pooled, pyramid, pretrained) != (None, True, False, None, True):
                 raise ValueError(
-                    "layers, norm, pooled and pretrained belong to create_backbone where it is called first."
+                    "layers, norm, pooled, pyramid and pretrained belong to create_backbone where it is called first."
                 )
         elif Path(backbone).expanduser().exists():  # absolute, so that a checkpoint finds it from any folder
             backbone = str(Path(backbone).expanduser().resolve())
-        name = None if isinstance(backbone, FeatureMaps) else str(backbone)
-        self.backbone = backbone if name is None else _build(name, list(layers), norm, pooled, pretrained)
+        name = None if isinstance(backbone, FeatureMaps | Pyramid) else str(backbone)
+        blocks = None if layers is None else list(layers)
+        self.backbone = backbone if name is None else _build(name, blocks, norm, pooled, pyramid, pretrained)
+        self.pyramid = self.backbone.kind if isinstance(self.backbone, Pyramid) else None
+        if isinstance(self.backbone, Pyramid):
+            _check_pyramid(self.backbone, tune)
         self.tune = tune
         self.precision = precision
         self._start: str | None = None  # the fingerprint, where training is going to change the weights
@@ -99,9 +111,10 @@ class Extractor(nn.Module):
         self.source = str(cfg.get("source") or (published if pretrained else "random"))
         self.arguments = {
             "backbone": name or (self.name if self.source == "random" else self.source),
-            "layers": list(info.out_indices),
+            "layers": self.backbone.layers if self.pyramid else list(info.out_indices),
             "norm": self.backbone.norm,
             "pooled": self.pooled,
+            "pyramid": self.pyramid,
             "pretrained": self.source != "random",
             "precision": precision,
             "tune": tune,
@@ -160,6 +173,11 @@ class Extractor(nn.Module):
         model: nn.Module = getattr(self.backbone, "model", self.backbone)
         return model
 
+    @property
+    def layered(self) -> nn.Module:
+        """All that training may change, and the methods of timm that tell its layers, where there are such."""
+        return self.backbone if self.pyramid else self.timm_model
+
     def fingerprint(self) -> str:
         """Identity of the weights, see :func:`siglip2_backbone.fingerprint`; of those before training if it tunes."""
         return self._start or fingerprint(self.backbone)
@@ -173,6 +191,20 @@ def _check_options(precision: str, tune: str, lora: object, grad_checkpointing: 
         raise ValueError(f"lora is {lora} but tune is {tune!r}. Set tune to lora, or leave lora out.")
     if grad_checkpointing and tune == "frozen":
         raise ValueError("grad_checkpointing is for a backbone that is trained, but tune is 'frozen'. Leave it out.")
+
+
+def _check_pyramid(pyramid: Pyramid, tune: Tune) -> None:
+    usual = pyramid.kind == "resample" or pyramid.feature_info.channels() == [SFP_CHANNELS] * 4
+    if pyramid.out_indices != [0, 1, 2, 3] or not usual:  # what is stored of a pyramid is its kind and its layers
+        raise ValueError(
+            f"The {type(pyramid).__name__} has levels {pyramid.out_indices} with {pyramid.feature_info.channels()} "
+            "channels; expected all four in order, with the usual number. Leave out out_indices and out_channels."
+        )
+    if pyramid.kind == "sfp" and tune != "full":
+        raise ValueError(
+            f"tune is {tune!r}, but the levels of sfp are learned and start at random; expected 'full'. Set tune to "
+            "full, or take the pyramid 'resample', which has nothing to learn."
+        )
 
 
 class OtherMaps(FeatureGetterNet):
@@ -212,17 +244,29 @@ class OtherMaps(FeatureGetterNet):
         return [m[..., : -(-height // r), : -(-width // r)] for m, r in zip(ordered, reductions, strict=True)]
 
 
-def _build(backbone: str, layers: list[int], norm: bool, pooled: bool, pretrained: bool) -> Any:
+def _build(
+    backbone: str,
+    layers: list[int] | None,
+    norm: bool,
+    pooled: bool,
+    pyramid: PyramidKind | None,
+    pretrained: bool,
+) -> Any:
     by_timm = backbone.startswith(("hf-hub:", "local-dir:"))
-    if not by_timm and _is_siglip2(backbone):
-        return create_backbone(backbone, out_indices=layers, norm=norm, pooled=pooled, pretrained=pretrained)
+    source, kind = pyramid_of(backbone, pyramid)
+    stages = [-1] if layers is None else layers
+    if not by_timm and _is_siglip2(str(source)):
+        blocks: dict[str, Any] = {"layers": layers} if kind else {"out_indices": stages}
+        return create_backbone(source, norm=norm, pooled=pooled, pyramid=kind, pretrained=pretrained, **blocks)
     if not by_timm and not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), n=3)
         meant = f" Did you mean {', '.join(near)}?" if near else ""
         raise ValueError(f"{backbone!r} is no file or directory here and no name that timm knows.{meant}")
     if pooled:
         raise ValueError(f"pooled=True needs SigLIP 2's MAP head; {backbone} has none. Leave it out.")
-    return OtherMaps(_create(backbone, pretrained), layers, norm=norm)
+    if pyramid:
+        raise ValueError(f"pyramid={pyramid!r} is made of SigLIP 2 towers; {backbone} is none. Leave it out.")
+    return OtherMaps(_create(backbone, pretrained), stages, norm=norm)
 
 
 def _is_siglip2(backbone: str) -> bool:

@@ -7,14 +7,20 @@ from . import registry as registry  # registers the names
 from .factory import create_backbone
 from .features import FeatureMaps, tap_indices
 from .fingerprint import fingerprint
+from .pyramid import Pyramid, ResampledPyramid, SimpleFeaturePyramid
+from .torchvision_backbone import as_torchvision
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant
 
 __all__ = [
     "VARIANTS",
     "FeatureMaps",
+    "Pyramid",
+    "ResampledPyramid",
     "Siglip2VisionTransformer",
+    "SimpleFeaturePyramid",
     "Variant",
+    "as_torchvision",
     "create_backbone",
     "fingerprint",
     "tap_indices",

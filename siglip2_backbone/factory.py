@@ -1,19 +1,26 @@
-"""Build towers: by name, from a checkpoint of theirs, as a plain tower or as maps."""
+"""Build towers: by name, from a checkpoint of theirs, as a plain tower, as maps or as a pyramid."""
 
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from timm.models import PretrainedCfg
+from torch import nn
 
 from .checkpoints import check_variant, load_tower, variant_of
 from .features import FeatureMaps
 from .positions import PosInterp
+from .pyramid import PYRAMIDS, STRIDES, SUFFIXES, Pyramid, PyramidKind, split_suffix
 from .sources import CheckpointFiles, open_checkpoint
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant, by_hub_id
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_TOWER_ARGS = frozenset(inspect.signature(Siglip2VisionTransformer).parameters)
 
 
 def create_backbone(
@@ -22,40 +29,55 @@ def create_backbone(
     out_indices: int | Sequence[int] | None = None,
     norm: bool = True,
     pooled: bool = False,
+    pyramid: PyramidKind | None = None,
     pretrained: bool = True,
     cache_dir: str | Path | None = None,
     **tower_args: Any,
-) -> FeatureMaps:
+) -> FeatureMaps | Pyramid:
     """A SigLIP 2 tower that returns maps, with its pretrained weights.
 
     Args:
-        source: A directory or safetensors file in google's format, a model name (``siglip2_base_patch16_256``) or a
-            Hugging Face id (``google/siglip2-base-patch16-256``). A path that exists wins.
+        source: A directory or safetensors file in google's format, a model name (``siglip2_base_patch16_256``, also
+            with ``_pyramid`` or ``_sfp``) or a Hugging Face id (``google/siglip2-base-patch16-256``). A path that
+            exists wins.
         out_indices: Blocks to return, in this order; negative ones count from the end, an int n stands for the last n.
-            Four blocks spread over the depth by default.
+            Four blocks spread over the depth by default. Of a pyramid it picks levels, and ``layers`` the blocks.
         norm: Apply the final norm to every map.
-        pooled: Keep the MAP head, for ``forward_pooled``.
+        pooled: Keep the MAP head, for ``forward_pooled``; not of a pyramid.
+        pyramid: ``"resample"`` or ``"sfp"`` for maps at 4, 8, 16 and 32 px per cell, see
+            :class:`~siglip2_backbone.ResampledPyramid` and :class:`~siglip2_backbone.SimpleFeaturePyramid`, whose
+            arguments are then taken as well. The neck of sfp is never pretrained.
         pretrained: Load the weights; ``False`` gives random ones.
         cache_dir: Folder of huggingface_hub's cache, where not the usual one.
         **tower_args: Arguments of :class:`Siglip2VisionTransformer`, such as ``img_size``, ``pos_interp``,
             ``in_chans``, ``drop_path_rate``, ``device`` or ``dtype``.
 
     Raises:
-        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower.
+        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower, or the arguments do not fit it.
     """
+    source, pyramid = pyramid_of(source, pyramid)
+    if pyramid and pooled:
+        raise ValueError("pooled=True: a pyramid returns maps alone. Take the plain tower for the MAP head's output.")
     variant, files = _resolve(source, pretrained, cache_dir)
-    model = build_tower(
-        variant,
-        files,
-        pretrained_cfg=pretrained_cfg(variant),
-        features_only=True,
-        out_indices=out_indices,
-        norm=norm,
-        pooled=pooled,
-        **tower_args,
-    )
+    cfg = pretrained_cfg(variant, pyramid)
+    shape: dict[str, Any] = {"out_indices": out_indices, "norm": norm}
+    if pyramid:
+        return build_pyramid(variant, files, pyramid, pretrained_cfg=cfg, **shape, **tower_args)
+    model = build_tower(variant, files, pretrained_cfg=cfg, features_only=True, pooled=pooled, **shape, **tower_args)
     assert isinstance(model, FeatureMaps)
     return model
+
+
+def pyramid_of(source: str | Path, pyramid: PyramidKind | None) -> tuple[str | Path, PyramidKind | None]:
+    """The source without a pyramid's suffix, and the kind of pyramid that is asked for."""
+    if pyramid not in (None, *PYRAMIDS):
+        raise ValueError(f"pyramid is {pyramid!r}; expected one of {', '.join(PYRAMIDS)}, or None.")
+    if isinstance(source, Path) or Path(source).expanduser().exists():
+        return source, pyramid
+    plain, kind = split_suffix(source)
+    if kind and pyramid not in (None, kind):
+        raise ValueError(f"{source} is a pyramid of kind {kind!r}, but pyramid is {pyramid!r}; leave one of them out.")
+    return plain, kind or pyramid
 
 
 def _resolve(
@@ -95,7 +117,12 @@ def no_weights(variant: Variant) -> str:
     )
 
 
-def pretrained_cfg(variant: Variant) -> PretrainedCfg:
+def model_name(variant: Variant, pyramid: PyramidKind | None) -> str:
+    """timm's name of a variant's tower, or of its pyramid."""
+    return variant.name + (SUFFIXES[pyramid] if pyramid else "")
+
+
+def pretrained_cfg(variant: Variant, pyramid: PyramidKind | None = None) -> PretrainedCfg:
     """timm's description of a variant: where its weights are and how its images are prepared.
 
     Images are squashed to the native square with bilinear, antialiased interpolation and scaled to [-1, 1]; source:
@@ -104,7 +131,7 @@ def pretrained_cfg(variant: Variant) -> PretrainedCfg:
     """
     return PretrainedCfg(
         hf_hub_id=variant.hub_id,
-        architecture=variant.name,
+        architecture=model_name(variant, pyramid),
         tag="webli" if variant.hub_id else None,
         input_size=(3, variant.img_size, variant.img_size),
         fixed_input_size=False,
@@ -154,6 +181,63 @@ def build_tower(
     if not features_only and any(value is not None for value in asked.values()):
         names = ", ".join(name for name, value in asked.items() if value is not None)
         raise ValueError(f"{names} shape a list of maps; pass features_only=True as well, or leave them out.")
+
+    def wrap(tower: Siglip2VisionTransformer) -> Siglip2VisionTransformer | FeatureMaps:
+        return FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower
+
+    return _build(variant, files, pretrained_cfg, tower_args, wrap)
+
+
+def build_pyramid(
+    variant: Variant,
+    files: CheckpointFiles | None,
+    kind: PyramidKind,
+    *,
+    pretrained_cfg: PretrainedCfg,
+    features_only: bool = True,
+    **args: Any,
+) -> Pyramid:
+    """A tower with a pyramid around it; the tower with the weights of ``files``, or random ones.
+
+    Args:
+        variant: The architecture.
+        files: Weights of the tower to load; ``None`` for random ones.
+        kind: Which pyramid.
+        pretrained_cfg: What the model carries as its ``pretrained_cfg``.
+        features_only: Accepted because timm clients pass it; a pyramid always returns maps.
+        **args: Arguments of the pyramid's class and of the tower.
+
+    Raises:
+        ValueError: An argument is unknown, arguments contradict each other, or the weights do not fit.
+    """
+    own = inspect.signature(PYRAMIDS[kind]).parameters.keys() - {"model"}
+    if unknown := sorted(args.keys() - own - _TOWER_ARGS):
+        raise ValueError(_no_such_argument(model_name(variant, kind), unknown[0], args[unknown[0]]))
+    tower_args = {key: value for key, value in args.items() if key in _TOWER_ARGS}
+    wrap = partial(PYRAMIDS[kind], **{key: value for key, value in args.items() if key in own})
+    return _build(variant, files, pretrained_cfg, tower_args, wrap)
+
+
+def _no_such_argument(name: str, argument: str, value: object) -> str:
+    """Message for an argument that a pyramid does not take."""
+    if argument == "output_stride":
+        strides = ", ".join(map(str, STRIDES))
+        return (
+            f"output_stride is {value!r}; the levels of {name} are always at {strides} px per cell. Leave it out; in "
+            "segmentation_models_pytorch pass encoder_output_stride=32, and take a decoder that allows it (DeepLabV3 "
+            "and DeepLabV3+ do not)."
+        )
+    return f"{name} takes no argument {argument} (got {value!r}); expected those of its pyramid or of the tower."
+
+
+def _build(
+    variant: Variant,
+    files: CheckpointFiles | None,
+    cfg: PretrainedCfg,
+    tower_args: dict[str, Any],
+    wrap: Callable[[Siglip2VisionTransformer], _Model],
+) -> _Model:
+    """A tower and what is wrapped around it, and then the weights of what is left of the tower."""
     device = torch.device(tower_args.get("device") or torch.get_default_device())
     if files is not None:
         _check_loadable(variant, device, tower_args)
@@ -164,9 +248,9 @@ def build_tower(
             "other. Leave it out."
         )
     tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
-    tower.pretrained_cfg = tower.default_cfg = pretrained_cfg.to_dict()
+    tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
     tower.pretrained_cfg["source"] = "random" if files is None else files.source
-    model = FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower
+    model = wrap(tower)
     if files is not None:
         load_tower(tower, files, variant, device)
     return model

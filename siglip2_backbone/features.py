@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm.models._features import FeatureGetterNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from .tower import Siglip2VisionTransformer
 
@@ -20,32 +20,36 @@ def tap_indices(depth: int, n: int = 4) -> list[int]:
     return [depth * k // n - 1 for k in range(1, n + 1)]
 
 
-def absolute_indices(depth: int, out_indices: int | Sequence[int] | None) -> list[int]:
-    """Block indices as asked for, counted from the start.
+def absolute_indices(
+    depth: int, asked: int | Sequence[int] | None, option: str = "out_indices", unit: str = "block"
+) -> list[int]:
+    """Indices as asked for, counted from the start.
 
     Args:
-        depth: Number of blocks.
-        out_indices: Block indices (negative ones count from the end), an int n for the last n blocks as in timm, or
-            ``None`` for four blocks by :func:`tap_indices`.
+        depth: Number of blocks (or other units).
+        asked: Indices (negative ones count from the end), an int n for the last n as in timm, or ``None`` for four by
+            :func:`tap_indices`.
+        option: What messages call ``asked``.
+        unit: What messages call the things that are counted.
 
     Raises:
         ValueError: An index is not an integer, is out of range or occurs twice.
     """
-    if out_indices is None:
+    if asked is None:
         return tap_indices(depth, min(4, depth))
     indices: list[Any] = []
-    if type(out_indices) is int:
-        indices = list(range(depth))[-out_indices:] if 0 < out_indices <= depth else []
-    elif isinstance(out_indices, Sequence) and not isinstance(out_indices, str):
-        indices = list(out_indices)
+    if type(asked) is int:
+        indices = list(range(depth))[-asked:] if 0 < asked <= depth else []
+    elif isinstance(asked, Sequence) and not isinstance(asked, str):
+        indices = list(asked)
     if not indices or not all(type(i) is int and -depth <= i < depth for i in indices):
         raise ValueError(
-            f"out_indices is {out_indices!r}; expected block indices from {-depth} to {depth - 1}, or an int n from 1 "
-            f"to {depth} for the last n blocks."
+            f"{option} is {asked!r}; expected {unit} indices from {-depth} to {depth - 1}, or an int n from 1 to "
+            f"{depth} for the last n {unit}s."
         )
     indices = [i % depth for i in indices]
     if len(set(indices)) != len(indices):
-        raise ValueError(f"out_indices is {out_indices!r}, which names a block of {depth} twice; name each once.")
+        raise ValueError(f"{option} is {asked!r}, which names a {unit} of {depth} twice; name each once.")
     return indices
 
 
@@ -55,7 +59,40 @@ def in_order_asked(maps: Sequence[Tensor], indices: Sequence[int]) -> list[Tenso
     return [by_index[i] for i in indices]
 
 
-class FeatureMaps(FeatureGetterNet):
+class TowerWrapper(nn.Module):
+    """What every module around a tower passes on to it, so that training works on the wrapper as on the tower."""
+
+    model: Siglip2VisionTransformer
+    feature_info: Any  # timm's FeatureInfo
+    out_indices: list[int]
+
+    def _carry(self, model: Siglip2VisionTransformer) -> None:
+        """Show what clients of timm read on a model."""
+        self.num_features: int = model.num_features
+        self.pretrained_cfg: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+        self.default_cfg = self.pretrained_cfg
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.model.set_grad_checkpointing(enable)
+
+    def set_input_size(self, img_size: int | Sequence[int] | None = None, patch_size: int | None = None) -> None:
+        """Change the announced image size [px]; see the tower's method."""
+        self.model.set_input_size(img_size, patch_size)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that are not to be decayed, with this wrapper's prefix."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's layer groups (stem, one per block, final norm) for the wrapper's parameter names."""
+        return {
+            "stem": r"^model\.(?:pos_embed|patch_embed)",
+            "blocks": [(r"^model\.blocks\.(\d+)", None), (r"^model\.norm", (99999,))],
+        }
+
+
+class FeatureMaps(TowerWrapper, FeatureGetterNet):
     """A tower that returns maps: images ``(B, C, H, W)``, normalised, to a list of ``(B, D, rows, columns)``.
 
     Blocks after the last one asked for are dropped, and so are the MAP head and the final norm where they are not
@@ -89,9 +126,7 @@ class FeatureMaps(FeatureGetterNet):
             model.prune_intermediate_layers(indices, prune_norm=not norm)
         super().__init__(model, out_indices=indices, norm=norm, prune=False)
         self.pooled = pooled
-        self.num_features: int = model.num_features
-        self.pretrained_cfg: dict[str, Any] = getattr(model, "pretrained_cfg", {})
-        self.default_cfg = self.pretrained_cfg
+        self._carry(model)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps ``(B, D, rows, columns)`` of the blocks asked for, in the order asked for."""
@@ -110,22 +145,3 @@ class FeatureMaps(FeatureGetterNet):
             raise ValueError("The MAP head was dropped; build the backbone with pooled=True to keep it.")
         tokens, maps = self.model.forward_intermediates(x, indices=self.out_indices, norm=self.norm)
         return in_order_asked(maps, self.out_indices), self.model.forward_head(tokens, pre_logits=True)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.model.set_grad_checkpointing(enable)
-
-    def set_input_size(self, img_size: int | Sequence[int] | None = None, patch_size: int | None = None) -> None:
-        """Change the announced image size [px]; see the tower's method."""
-        self.model.set_input_size(img_size, patch_size)
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not to be decayed, with this wrapper's prefix."""
-        return {f"model.{name}" for name in self.model.no_weight_decay()}
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's layer groups (stem, one per block, final norm) for the wrapper's parameter names."""
-        return {
-            "stem": r"^model\.(?:pos_embed|patch_embed)",
-            "blocks": [(r"^model\.blocks\.(\d+)", None), (r"^model\.norm", (99999,))],
-        }

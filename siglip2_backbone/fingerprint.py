@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn, uint8
 
-from .features import FeatureMaps
+from .features import TowerWrapper
 
 
 def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
@@ -15,13 +15,13 @@ def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
     bfloat16 or with its MAP head dropped has another one. Pass ``names`` to compare the part that two towers share.
 
     Args:
-        tower: A tower, or a :class:`~siglip2_backbone.FeatureMaps`, which stands for the tower that it holds.
+        tower: A tower, or what holds one (:class:`~siglip2_backbone.FeatureMaps`, a pyramid) and stands for it.
         names: Take only these entries of the state dict.
 
     Raises:
         ValueError: The tower is on the meta device, so it has no bytes, or it has none of a name in ``names``.
     """
-    inner = tower.model if isinstance(tower, FeatureMaps) else tower
+    inner = tower.model if isinstance(tower, TowerWrapper) else tower
     state: dict[str, Tensor] = inner.state_dict()
     digest = hashlib.sha256()
     chosen = sorted(state if names is None else names)

@@ -1,19 +1,36 @@
 """timm entry points ``siglip2_*``. Importing this module registers them; it is the one module with side effects."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from timm.models import PretrainedCfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
+from timm.models import (
+    PretrainedCfg,
+    generate_default_cfgs,
+    is_model,
+    model_entrypoint,
+    register_model,
+    resolve_pretrained_cfg,
+)
 
 from .checkpoints import check_variant
-from .factory import build_tower, no_weights, pretrained_cfg
+from .factory import build_pyramid, build_tower, model_name, no_weights, pretrained_cfg
 from .features import FeatureMaps
+from .pyramid import SUFFIXES, Pyramid, PyramidKind
 from .sources import open_checkpoint
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant
 
+_KINDS: tuple[PyramidKind | None, ...] = (None, *SUFFIXES)  # the tower itself, and each pyramid around it
+_ABOUT = {None: "", "resample": "; levels by resampling", "sfp": "; ViTDet's learned levels"}
+
+
 default_cfgs = generate_default_cfgs(
-    {f"{v.name}.webli" if v.hub_id else v.name: pretrained_cfg(v) for v in VARIANTS.values()}
+    {
+        model_name(v, kind) + (".webli" if v.hub_id else ""): pretrained_cfg(v, kind)
+        for v in VARIANTS.values()
+        for kind in _KINDS
+    }
 )
 
 
@@ -29,30 +46,52 @@ def _weights_source(variant: Variant, cfg: PretrainedCfg) -> str:
     return source
 
 
-def _register(variant: Variant) -> None:
+def _refuse_taken(name: str) -> None:
+    """Refuse a name that belongs to timm or to another package.
+
+    timm itself would only warn, and drop the pretrained tags of the model that it overwrites.
+    """
+    if is_model(name) and (owner := model_entrypoint(name).__module__) != __name__:
+        raise ValueError(
+            f"timm has a model {name} already, from {owner}; siglip2_backbone expected the name to be free. Use the "
+            "version of timm that pyproject.toml names, or do not import both."
+        )
+
+
+def register(variant: Variant, kind: PyramidKind | None) -> None:
+    """Register a variant's tower, or its pyramid, with timm.
+
+    Raises:
+        ValueError: The name is registered from elsewhere.
+    """
+    name = model_name(variant, kind)
+    build = partial(build_pyramid, kind=kind) if kind else build_tower
+
     def entry_point(
         pretrained: bool = False,
         pretrained_cfg: str | dict[str, Any] | PretrainedCfg | None = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
         cache_dir: str | Path | None = None,
         **kwargs: Any,
-    ) -> Siglip2VisionTransformer | FeatureMaps:
+    ) -> Siglip2VisionTransformer | FeatureMaps | Pyramid:
         if isinstance(pretrained_cfg, dict):  # a part of a config says nothing about the rest
             pretrained_cfg_overlay = pretrained_cfg | (pretrained_cfg_overlay or {})
             pretrained_cfg = None
-        cfg = resolve_pretrained_cfg(variant.name, pretrained_cfg, pretrained_cfg_overlay)
+        cfg = resolve_pretrained_cfg(name, pretrained_cfg, pretrained_cfg_overlay)
         files = None
         if pretrained:
             files = open_checkpoint(_weights_source(variant, cfg), cache_dir)
             check_variant(files, variant)
-        return build_tower(variant, files, pretrained_cfg=cfg, **kwargs)
+        return build(variant, files, pretrained_cfg=cfg, **kwargs)
 
-    entry_point.__name__ = entry_point.__qualname__ = variant.name
+    entry_point.__name__ = entry_point.__qualname__ = name
     entry_point.__doc__ = f"{variant.hub_id or 'A tiny tower for tests and demos'}: width {variant.embed_dim}, " + (
-        f"{variant.depth} blocks, patch {variant.patch_size}, {variant.img_size} px."
+        f"{variant.depth} blocks, patch {variant.patch_size}, {variant.img_size} px{_ABOUT[kind]}."
     )
+    _refuse_taken(name)
     register_model(entry_point)
 
 
 for _variant in VARIANTS.values():
-    _register(_variant)
+    for _kind in _KINDS:
+        register(_variant, _kind)

@@ -32,6 +32,7 @@ def load_model(args: argparse.Namespace, layers: Sequence[int] = (-1,), *, norm:
     model = create_backbone(
         args.model, out_indices=list(layers), norm=norm, pooled=True, pretrained=not args.random_weights
     )
+    assert isinstance(model, FeatureMaps)  # a pyramid refuses pooled
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.eval().requires_grad_(False).to(device, getattr(torch, args.precision))
     return model

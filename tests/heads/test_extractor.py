@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from heads import Extractor
+from heads.optim import backbone_groups
 from siglip2_backbone import create_backbone
 
 
@@ -169,3 +170,60 @@ def test_arguments_that_a_built_backbone_has_decided_are_refused(checkpoint):
 def test_a_relative_path_is_remembered_as_an_absolute_one(checkpoint, monkeypatch):
     monkeypatch.chdir(checkpoint.parent)
     assert Extractor(checkpoint.name).arguments["backbone"] == str(checkpoint.resolve())
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [("_pyramid", 96), ("_sfp", 256)])
+def test_a_pyramid_by_name(image, suffix, channels):
+    name = "siglip2_tiny_patch8_128" + suffix
+    extractor = Extractor(name, pretrained=False, tune="full" if suffix == "_sfp" else "frozen")
+    maps = extractor(image)
+    assert extractor.reductions == [4, 8, 16, 32] and extractor.channels == [channels] * 4
+    assert [m.shape[1:] for m in maps] == [(channels, -(-50 // r), -(-70 // r)) for r in extractor.reductions]
+    assert extractor.name == name
+
+
+def test_layers_of_a_pyramid_are_the_blocks_that_it_reads(checkpoint, image):
+    extractor = Extractor(checkpoint, pyramid="resample", layers=[3, 1, 0, 2])
+    own = create_backbone(checkpoint, pyramid="resample", layers=[3, 1, 0, 2]).eval()
+    for found, expected in zip(extractor(image), own(2 * image - 1), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert extractor.arguments["layers"] == [3, 1, 0, 2] and extractor.arguments["pyramid"] == "resample"
+    again = Extractor(**extractor.arguments)
+    assert again.fingerprint() == extractor.fingerprint() == Extractor(checkpoint).fingerprint()
+    assert all(torch.equal(a, b) for a, b in zip(again(image), extractor(image), strict=True))
+    assert Extractor(own).arguments == extractor.arguments
+
+
+def test_learned_levels_are_trained_with_the_backbone(checkpoint, image):
+    extractor = Extractor(checkpoint, pyramid="sfp", tune="full", grad_checkpointing=True)
+    assert extractor.arguments["layers"] == [3]
+    assert any(name.startswith("backbone.levels.3") for name in extractor.trained)
+    sum(m.square().mean() for m in extractor(image)).backward()
+    assert all(p.grad is not None for p in extractor.parameters())
+    groups = backbone_groups(extractor.layered, lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    assert sum(len(g["params"]) for g in groups) == len(list(extractor.parameters()))
+    neck = next(extractor.backbone.levels.parameters())
+    assert [g["lr"] for g in groups if any(p is neck for p in g["params"])] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "message"),
+    [
+        ("siglip2_tiny_patch8_128_pyramid", {"layers": [-1]}, r"layers is \[-1\].*the pyramid reads four"),
+        ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "a pyramid returns maps alone"),
+        ("siglip2_tiny_patch8_128_sfp", {}, "tune is 'frozen', but the levels of sfp are learned"),
+        ("siglip2_tiny_patch8_128_sfp", {"tune": "lora"}, "tune is 'lora', but the levels of sfp are learned"),
+        ("test_vit", {"pyramid": "resample"}, "pyramid='resample' is made of SigLIP 2 towers; test_vit is none"),
+    ],
+)
+def test_pyramids_that_cannot_be_are_refused(backbone, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Extractor(backbone, pretrained=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"pyramid": "resample", "out_indices": [1]}, {"pyramid": "sfp", "out_channels": 8}]
+)
+def test_a_built_pyramid_that_no_checkpoint_could_rebuild_is_refused(checkpoint, arguments):
+    with pytest.raises(ValueError, match=r"expected all four in order.*Leave out out_indices and out_channels"):
+        Extractor(create_backbone(checkpoint, **arguments), tune="full")

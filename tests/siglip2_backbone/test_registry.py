@@ -1,12 +1,14 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from timm.data import resolve_model_data_config
-from timm.models import adapt_input_conv, is_model_pretrained
+from timm.models import adapt_input_conv, is_model_pretrained, model_entrypoint
 
 from siglip2_backbone import VARIANTS, FeatureMaps, Siglip2VisionTransformer, create_backbone, fingerprint
+from siglip2_backbone.registry import register
 
 NAME = "siglip2_tiny_patch8_128"
 every_name = pytest.mark.parametrize("name", VARIANTS)
@@ -21,10 +23,20 @@ def loaded(path, **args):
 
 
 def test_timm_lists_the_names():
-    assert set(timm.list_models("siglip2*")) == set(VARIANTS)
+    suffixes = ("", "_pyramid", "_sfp")
+    assert set(timm.list_models("siglip2*")) == {name + suffix for name in VARIANTS for suffix in suffixes}
     published = {name for name, variant in VARIANTS.items() if variant.hub_id}
-    assert set(timm.list_models("siglip2*", pretrained=True)) == {f"{name}.webli" for name in published}
+    expected = {f"{name}{suffix}.webli" for name in published for suffix in suffixes}
+    assert set(timm.list_models("siglip2*", pretrained=True)) == expected
     assert {name for name in VARIANTS if is_model_pretrained(name)} == published
+
+
+def test_a_name_of_somebody_else_is_refused_before_it_is_overwritten():
+    theirs = "vit_base_patch16_siglip_256"
+    before = model_entrypoint(theirs)
+    with pytest.raises(ValueError, match=rf"timm has a model {theirs} already, from timm\.models\.vision_transformer"):
+        register(replace(VARIANTS[NAME], name=theirs), None)
+    assert model_entrypoint(theirs) is before and is_model_pretrained(theirs)
 
 
 @every_name

@@ -1,0 +1,44 @@
+"""A pyramid as torchvision's detectors want their backbone."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from .features import FeatureMaps
+from .pyramid import Pyramid
+
+
+class TorchvisionBackbone(nn.Module):
+    """What :func:`as_torchvision` returns: images ``(B, C, H, W)`` to an ordered dict of maps, "0" the first.
+
+    Args:
+        model: The backbone, held as ``model``.
+
+    Attributes:
+        out_channels: Channels of every map.
+    """
+
+    def __init__(self, model: Pyramid | FeatureMaps) -> None:
+        super().__init__()
+        channels = model.feature_info.channels()
+        if len(set(channels)) != 1:
+            raise ValueError(f"The maps have {channels} channels; torchvision's detectors want one number for all.")
+        self.model = model
+        self.out_channels: int = channels[0]
+
+    def forward(self, x: Tensor) -> "OrderedDict[str, Tensor]":
+        """Maps of normalised images, keyed "0", "1", and so on in the order of the backbone."""
+        return OrderedDict((str(i), m) for i, m in enumerate(self.model(x)))
+
+
+def as_torchvision(model: Pyramid | FeatureMaps) -> TorchvisionBackbone:
+    """A pyramid (or plain maps) as the backbone of torchvision's FasterRCNN, MaskRCNN, RetinaNet or FCOS.
+
+    Two defaults of these detectors do not fit. They normalise with the mean and std of ImageNet: pass
+    ``image_mean`` and ``image_std`` from ``model.pretrained_cfg``. Their anchors are made for other numbers of levels:
+    pass an ``AnchorGenerator`` with one tuple of sizes for each of the four levels.
+
+    Raises:
+        ValueError: The maps differ in their channels.
+    """
+    return TorchvisionBackbone(model)
