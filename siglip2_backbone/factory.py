@@ -57,7 +57,10 @@ def create_backbone(
     """
     source, pyramid = pyramid_of(source, pyramid)
     if pyramid and pooled:
-        raise ValueError("pooled=True: a pyramid returns maps alone. Take the plain tower for the MAP head's output.")
+        raise ValueError(
+            f"{source} as a pyramid returns maps alone, without the MAP head's pooled output. Take the plain tower "
+            "(the name without its suffix), or leave pooled out."
+        )
     variant, files = _resolve(source, pretrained, cache_dir)
     cfg = pretrained_cfg(variant, pyramid)
     shape: dict[str, Any] = {"out_indices": out_indices, "norm": norm}

@@ -210,7 +210,7 @@ def test_learned_levels_are_trained_with_the_backbone(checkpoint, image):
     ("backbone", "arguments", "message"),
     [
         ("siglip2_tiny_patch8_128_pyramid", {"layers": [-1]}, r"layers is \[-1\].*the pyramid reads four"),
-        ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "a pyramid returns maps alone"),
+        ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "as a pyramid returns maps alone"),
         ("siglip2_tiny_patch8_128_sfp", {}, "tune is 'frozen', but the levels of sfp are learned"),
         ("siglip2_tiny_patch8_128_sfp", {"tune": "lora"}, "tune is 'lora', but the levels of sfp are learned"),
         ("test_vit", {"pyramid": "resample"}, "pyramid='resample' is made of SigLIP 2 towers; test_vit is none"),
