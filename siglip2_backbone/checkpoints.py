@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .sources import CheckpointFiles
 from .tensor_files import DTYPES, StoredTensor, read_rows
 from .tower import Siglip2VisionTransformer
-from .variants import VARIANTS, Variant
+from .variants import CUSTOM, VARIANTS, Variant
 
 _PREFIX = "vision_model."
 _NOT_VISION = ("text_model.", "logit_scale", "logit_bias")
@@ -117,7 +117,7 @@ def variant_of(files: CheckpointFiles) -> Variant:
     value = _vision_values(files.source, files.config)
     side = value["patch_size"] * round(value["num_patches"] ** 0.5) if naflex else value["image_size"]
     found = Variant(
-        "siglip2_custom",
+        CUSTOM,
         value["hidden_size"],
         value["num_hidden_layers"],
         value["num_attention_heads"],

@@ -100,6 +100,8 @@ def _published(size: str, patch_size: int, img_size: int | str) -> Variant:
     )
 
 
+CUSTOM = "siglip2_custom"  # name of an architecture that is none of these
+
 TINY = Variant("siglip2_tiny_patch8_128", 96, 4, 3, 384, patch_size=8, img_size=128)
 
 VARIANTS: dict[str, Variant] = {v.name: v for v in (*(_published(*row) for row in _PUBLISHED), TINY)}
