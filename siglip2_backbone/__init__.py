@@ -4,6 +4,7 @@ Importing this package registers the models ``siglip2_*`` with timm.
 """
 
 from . import registry as registry  # registers the names
+from .dino import as_dino
 from .factory import create_backbone
 from .features import FeatureMaps, tap_indices
 from .fingerprint import fingerprint
@@ -20,6 +21,7 @@ __all__ = [
     "Siglip2VisionTransformer",
     "SimpleFeaturePyramid",
     "Variant",
+    "as_dino",
     "as_torchvision",
     "create_backbone",
     "fingerprint",
