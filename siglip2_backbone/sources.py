@@ -1,18 +1,16 @@
 """From what a user types (a path or a Hugging Face id) to the files of a checkpoint."""
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .hub import HUB_ID, Fetch, download
 from .tensor_files import StoredTensor, read_header
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
-_TIMEOUT = 10  # seconds to wait for the hub's answer about a file
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
         return _open_directory(path)
     if path.is_file():
         return _open_file(path)
-    is_id = isinstance(source, str) and _HUB_ID.fullmatch(source)
+    is_id = isinstance(source, str) and HUB_ID.fullmatch(source)
     if not is_id or path.suffix in {".safetensors", ".npz", *_PICKLES}:
         raise ValueError(
             f"No file or directory {source}; expected a checkpoint directory (config.json and {_WHOLE}), a "
@@ -123,41 +121,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repo, _, revision = hub_id.partition("@")
-    try:
-        folder = _fetch(repo, revision or None, cache_dir)
-    except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"{hub_id} is neither a path here nor complete in huggingface_hub's cache, and the hub cannot be reached. "
-            "Check the name and the connection, or download the repository elsewhere and pass its directory."
-        ) from error
-    except HfHubHTTPError as error:
-        raise ValueError(
-            f"The hub gave nothing usable for {hub_id}: {error} Check the id and your access to it."
-        ) from error
-    except ValueError:
-        raise
-    except Exception as error:  # whatever the transport library of this version raises when a connection breaks
-        raise ValueError(
-            f"Downloading {hub_id} stopped: {error} Run it again; what has arrived whole is kept."
-        ) from error
+    folder = download(hub_id, "config.json", _fetch_all, cache_dir)
     return replace(_open_directory(folder), source=hub_id)
 
 
-def _fetch(repo: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    """Fetch config and weights whole through huggingface_hub's cache; the folder that they lie in."""
-    from huggingface_hub import hf_hub_download
+def _fetch_all(fetch: Fetch) -> Path:
+    """Fetch config and weights whole; the folder that they lie in."""
     from huggingface_hub.errors import EntryNotFoundError
-
-    offline = not _reachable(repo, revision)
-
-    def fetch(name: str) -> Path:
-        path = hf_hub_download(
-            repo, name, revision=revision, cache_dir=cache_dir, local_files_only=offline, etag_timeout=_TIMEOUT
-        )
-        return Path(path)
 
     folder = fetch("config.json").parent
     try:
@@ -166,19 +136,3 @@ def _fetch(repo: str, revision: str | None, cache_dir: str | Path | None) -> Pat
         for shard in _shards(fetch(_INDEX)):
             fetch(shard)
     return folder
-
-
-def _reachable(repo: str, revision: str | None) -> bool:
-    """Whether the hub answers, asked once: hf_hub_download itself tries for half a minute before it takes its cache."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        get_hf_file_metadata(hf_hub_url(repo, "config.json", revision=revision), timeout=_TIMEOUT)
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500:
-            raise
-        return False  # the hub is down: the cache may do
-    except Exception:  # its transport library differs from version to version, and so do the errors
-        return False
-    return True

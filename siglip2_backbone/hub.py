@@ -1,0 +1,77 @@
+"""Files of a Hugging Face repository, through huggingface_hub's cache."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
+"""``owner/name``, or ``owner/name@revision``."""
+
+Fetch = Callable[[str], Path]
+"""From the name of a file in the repository to the file here."""
+
+_TIMEOUT = 10  # seconds to wait for the hub's answer about a file
+
+
+def download(hub_id: str, probe: str, collect: Callable[[Fetch], Path], cache_dir: str | Path | None = None) -> Path:
+    """Fetch files of a repository whole; without the hub, from the cache.
+
+    Args:
+        hub_id: ``owner/name``, or ``owner/name@revision``.
+        probe: A file that the repository must have, by which the hub is asked for an answer.
+        collect: Fetches the files that are needed; returns the folder that they lie in.
+        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+
+    Raises:
+        ValueError: The repository or a file is not there or not readable, or the hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = hub_id.partition("@")
+    try:
+        offline = not _reachable(repo, probe, revision or None)
+
+        def fetch(name: str) -> Path:
+            path = hf_hub_download(
+                repo,
+                name,
+                revision=revision or None,
+                cache_dir=cache_dir,
+                local_files_only=offline,
+                etag_timeout=_TIMEOUT,
+            )
+            return Path(path)
+
+        return collect(fetch)
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{hub_id} is neither a path here nor complete in huggingface_hub's cache, and the hub cannot be reached. "
+            "Check the name and the connection, or download the repository elsewhere and pass its directory."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ValueError(
+            f"The hub gave nothing usable for {hub_id}: {error} Check the id and your access to it."
+        ) from error
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the transport library of this version raises when a connection breaks
+        raise ValueError(
+            f"Downloading {hub_id} stopped: {error} Run it again; what has arrived whole is kept."
+        ) from error
+
+
+def _reachable(repo: str, probe: str, revision: str | None) -> bool:
+    """Whether the hub answers, asked once: hf_hub_download itself tries for half a minute before it takes its cache."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, probe, revision=revision), timeout=_TIMEOUT)
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise
+        return False  # the hub is down: the cache may do
+    except Exception:  # its transport library differs from version to version, and so do the errors
+        return False
+    return True
