@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .extractor import Extractor
     from .loading import export, load
     from .segmentation import SegmentationTask
+    from .sharing import push
 
 _HOMES = {
     "DenseDataModule": "data.module",
@@ -23,6 +24,7 @@ _HOMES = {
     "SegmentationTask": "segmentation",
     "export": "loading",
     "load": "loading",
+    "push": "sharing",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "SegmentationTask",
     "export",
     "load",
+    "push",
 ]
 
 

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from siglip2_backbone.pyramid import PyramidKind
 
 from .averaging import MovingAverage
+from .data.module import DenseDataModule
 from .data.sampling import mixed_seed
 from .distributed import average_buffers, gather, shard
 from .extractor import Extractor, Precision, Tune
@@ -120,6 +121,7 @@ class DenseTask(LightningModule):
         self.save_hyperparameters(dict(own) | backbone.arguments | training)
         self.trained_with: dict[str, Any] | None = None  # arguments of the run that a loaded checkpoint comes from
         self._fingerprint: str | None = None
+        self._validated: tuple[int, dict[str, float]] | None = None  # the step, and what was found there
 
     # What a task is.
 
@@ -235,6 +237,9 @@ class DenseTask(LightningModule):
             self.sweep_scores = list(values)
             each = {f"val/{name}/{label(s)}": v for s, v in zip(self.settings, values, strict=True)}
             self.log_dict(each, sync_dist=True, reduce_fx="max")
+        if not self.trainer.sanity_checking:
+            best = found[self.best_head]
+            self._validated = self.trainer.global_step, {f"val/{k}": float(v) for k, v in best.items()}
         self._log_scores("val", found[self.best_head])
 
     def on_test_epoch_start(self) -> None:
@@ -324,6 +329,10 @@ class DenseTask(LightningModule):
     def _reading(self) -> dict[str, Any]:
         return {key: self.extractor.arguments[key] for key in _READING}
 
+    def protocol(self) -> dict[str, Any]:
+        """How this task measures, apart from the data: what two numbers must agree in to be compared."""
+        return self._reading()
+
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Refuse a head of another task or backbone.
 
@@ -349,10 +358,21 @@ class DenseTask(LightningModule):
         self._fingerprint = theirs["fingerprint"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what was not trained; add the card and the scores of the last validation."""
+        """Leave out what was not trained; add the card, and the scores of these weights if they were validated."""
         checkpoint["state_dict"] = self._kept(checkpoint["state_dict"])
-        scores = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
-        checkpoint[CARD] = self.card() | {"metrics": scores}
+        checkpoint[CARD] = self.card() | self._validation()
+
+    def _validation(self) -> dict[str, Any]:
+        """Scores on the validation split and how they came about; none if training has gone on since."""
+        step, scores = self._validated or (None, {})
+        if step != self.trainer.global_step:
+            return {"metrics": {}, "protocol": self.protocol()}
+        data = getattr(self.trainer, "datamodule", None)
+        protocol = self.protocol() | (data.describe("val") if isinstance(data, DenseDataModule) else {})
+        limit = self.trainer.limit_val_batches  # 1.0 is all batches, 1 is one
+        if not (isinstance(limit, float) and limit == 1.0):
+            protocol["limit_val_batches"] = limit
+        return {"metrics": scores, "protocol": protocol}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the card before any weight is loaded."""

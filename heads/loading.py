@@ -1,7 +1,11 @@
-"""Heads as files: export, and load from an exported head or a training checkpoint. Nothing in a file is executed."""
+"""Heads as files: export, and load from an exported head, here or on the hub, or from a training checkpoint.
+
+Nothing in a file is executed.
+"""
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +13,135 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from siglip2_backbone.hub import HUB_ID, Fetch, download
+
 from .base import CARD, DenseTask
 from .checkpoint_files import read_checkpoint
 from .extractor import Extractor
-from .files import whole_file
+from .files import file_sha256, whole_file
+from .model_card import model_card
+from .results import finite, result_of
 from .segmentation import SegmentationTask
 from .sweep import without_sweep
 
 TASKS: dict[str, type[DenseTask]] = {SegmentationTask.task: SegmentationTask}
-WEIGHTS, DESCRIPTION = "head.safetensors", "head.json"
+FILES = WEIGHTS, DESCRIPTION, PAGE = "head.safetensors", "head.json", "README.md"
+_NO_ID = {".ckpt", ".safetensors", ".json", ".pt", ".pth", ".bin"}  # what ends so was meant as a path
 
 
 def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> Any:
     """A trained task, ready for ``predict``.
 
     Args:
-        source: A checkpoint of a training run, or a directory that ``export`` wrote.
+        source: A checkpoint of a training run, a directory that ``export`` wrote, or the Hugging Face id of one that
+            ``push`` uploaded (``owner/name``, or ``owner/name@revision``). A path that exists wins.
         backbone: Where the backbone's weights are now (path, name or Hugging Face id), or an Extractor that is in use
             already; by default where they were in training.
 
     Raises:
-        ValueError: The file is damaged or not ours, or the backbone's weights are not those of the training.
+        ValueError: The file is damaged or not ours, the backbone's weights are not those of the training, or the hub
+            cannot be reached.
     """
-    path = Path(source).expanduser()
-    args, card, state = _read_directory(path) if path.is_dir() else _read_checkpoint(path)
+    args, card, state = _read(source)
     if card.get("task") not in TASKS:
-        raise ValueError(f"{path} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
+        raise ValueError(f"{source} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
     if backbone is not None:
         args = args | {"backbone": backbone}
     elif args.get("tune") == "full":  # the checkpoint holds all of the backbone's weights
         args = args | {"backbone": card["backbone"]["name"], "pretrained": False}
     try:
         task = TASKS[card["task"]](**args)
+    except TypeError as error:
+        raise ValueError(f"{source} has arguments that this version does not know ({error}).") from error
     except ValueError as error:
-        hint = "" if backbone is not None else f" It is the backbone of {path}: pass backbone= if it has moved."
+        hint = "" if backbone is not None else f" It is the backbone of {source}: pass backbone= if it has moved."
         raise ValueError(f"{error}{hint}") from error
-    task.check_card(card, str(path))
+    task.check_card(card, str(source))
     task.load_state_dict(state)
     return task.eval()
 
 
 def export(checkpoint: str | Path, directory: str | Path) -> Path:
-    """Write the head of a training checkpoint as ``head.safetensors`` and ``head.json``.
+    """Write the head of a training checkpoint as ``head.safetensors``, ``head.json`` and ``README.md``.
+
+    The description holds the task, its arguments and classes, the backbone's name and fingerprint, and the scores on
+    the validation split with their protocol. The scores of a test are added if a ``results.json`` of exactly this
+    checkpoint lies in the run's folder.
 
     Args:
         checkpoint: A checkpoint of a training run.
-        directory: Folder to write to; made if it is not there.
+        directory: Folder to write to; made if it is not there. An earlier export is replaced, its README.md only if
+            nobody has edited it.
 
     Returns:
         The path of ``head.safetensors``.
 
     Raises:
-        ValueError: The checkpoint is damaged or not ours.
+        ValueError: The checkpoint is damaged or not ours, or the files cannot be written; then those of an earlier
+            export are as they were.
     """
-    args, card, state = _read_checkpoint(Path(checkpoint).expanduser())
+    path = Path(checkpoint).expanduser()
+    args, card, state = _read_checkpoint(path)
     directory = Path(directory).expanduser()
-    with whole_file(directory / WEIGHTS) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
-    with whole_file(directory / DESCRIPTION) as partial:
-        partial.write_text(json.dumps(card | {"arguments": args}, indent=2) + "\n")
+    _check_places(directory)
+    with ExitStack() as files:  # each takes its place once all are written
+        page, description, weights = (
+            files.enter_context(whole_file(directory / name)) for name in (PAGE, DESCRIPTION, WEIGHTS)
+        )
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
+        content = _plain(card) | _tested(path) | {"arguments": args, "sha256": file_sha256(weights)}
+        description.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        page.write_text(model_card(content), encoding="utf-8")
     return directory / WEIGHTS
+
+
+def _plain(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a checkpoint as JSON can hold it."""
+    return {"protocol": {}} | dict(card) | {"metrics": {k: finite(v) for k, v in card.get("metrics", {}).items()}}
+
+
+def _tested(checkpoint: Path) -> dict[str, Any]:
+    result = result_of(checkpoint)
+    return {} if result is None else {"test": {key: result[key] for key in ("metrics", "classes", "protocol")}}
+
+
+def _check_places(directory: Path) -> None:
+    """Nothing but an earlier export is in the way of a new one."""
+    for name in (WEIGHTS, DESCRIPTION):
+        if (directory / name).exists() and not (directory / name).is_file():
+            raise ValueError(f"{directory / name} is in the way. Move it away, or pass another folder.")
+    page = directory / PAGE
+    if not page.exists():
+        return
+    try:
+        own = page.read_text(encoding="utf-8") == model_card(json.loads((directory / DESCRIPTION).read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = False
+    if not own:
+        raise ValueError(
+            f"{page} is not as `siglip2 export` wrote it, so it is not replaced. Move it away, or pass another folder."
+        )
+
+
+def _read(source: str | Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
+    """Arguments, card and tensors of what a user names."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return read_export(path)
+    is_id = isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in _NO_ID
+    if path.exists():
+        return _read_checkpoint(path)
+    if not is_id:
+        raise ValueError(
+            f"No file or directory {source}; expected a .ckpt file of a training run, a directory that `siglip2 "
+            "export` wrote, or its Hugging Face id (owner/name)."
+        )
+    return read_export(download(str(source), DESCRIPTION, _fetch))
+
+
+def _fetch(fetch: Fetch) -> Path:
+    fetch(WEIGHTS)
+    return fetch(DESCRIPTION).parent
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
@@ -78,13 +151,20 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mappin
     return args, checkpoint[CARD], state
 
 
-def _read_directory(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
-    """Arguments, card and tensors of an exported head."""
+def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
+    """Arguments, card and tensors of an exported head.
+
+    Raises:
+        ValueError: A file is missing or damaged, or the files are not of one export.
+    """
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; expected a directory that `siglip2 export` wrote.")
     try:
-        card = json.loads((folder / DESCRIPTION).read_text())
-        return card["arguments"], card, load_file(folder / WEIGHTS)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        card = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        model_card(card)  # has everything
+        if card["sha256"] != file_sha256(folder / WEIGHTS):
+            raise ValueError(f"{DESCRIPTION} is not that of this {WEIGHTS}")
+        return dict(card["arguments"]), card, load_file(folder / WEIGHTS)
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds a damaged head ({error}). Export or copy it again.") from error

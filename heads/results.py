@@ -11,8 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from .files import whole_file
+from .files import file_sha256, whole_file
 
+RESULTS = "results.json"
 _VERSIONS = ("siglip2-backbone", "torch", "torchvision", "timm", "transformers", "lightning", "torchmetrics")
 
 
@@ -28,7 +29,7 @@ class ResultWriter(Callback):
             print("A part of the split was tested: results.json is left as it was.")
             return
         result = collect(trainer, pl_module)
-        path = Path(trainer.default_root_dir) / "results.json"
+        path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
         _print(result, path)
@@ -40,28 +41,33 @@ def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     trained = task.trained_with or dict(task.hparams)
     return {
         "task": task.task,
-        "metrics": {k.removeprefix("test/"): _finite(float(v)) for k, v in trainer.callback_metrics.items()},
-        "classes": {name: {k: _finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
-        "protocol": task.card()["reading"]
-        | {
-            "img_size": list(task.img_size),
-            "decoder": task.hparams["decoder"],
-            "data": type(data).__name__,
-            "split": data.test_split,
-            "images": len(data.datasets["test"]),
-            "seed": data.seed,
-        }
-        | data.protocol,
+        "metrics": {k.removeprefix("test/"): finite(float(v)) for k, v in trainer.callback_metrics.items()},
+        "classes": {name: {k: finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
+        "protocol": task.protocol() | data.describe("test"),
         "training": {key: value for key, value in trained.items() if key not in ("classes", "backbone")},
         "backbone": task.card()["backbone"],
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "checkpoint_sha256": file_sha256(Path(trainer.ckpt_path)) if trainer.ckpt_path else None,
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """JSON has no NaN: a class that does not occur has no score."""
     return value if math.isfinite(value) else None
+
+
+def result_of(checkpoint: Path) -> dict[str, Any] | None:
+    """The result file of exactly this checkpoint, if it lies in the run's folder or beside the checkpoint."""
+    for folder in (checkpoint.resolve().parent.parent, checkpoint.resolve().parent):
+        try:
+            result = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+            tested = result["checkpoint_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):  # none there, or something else of that name
+            continue
+        if tested == file_sha256(checkpoint):
+            return dict(result)
+    return None
 
 
 def _print(result: dict[str, Any], path: Path) -> None:

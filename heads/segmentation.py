@@ -75,6 +75,10 @@ class SegmentationTask(DenseTask):
         """The base card with the classes, in the order of the label values."""
         return super().card() | {"classes": self.colours}
 
+    def protocol(self) -> dict[str, Any]:
+        """The base protocol with the size of the images and the decoder."""
+        return super().protocol() | {"img_size": list(self.img_size), "decoder": self.hparams["decoder"]}
+
     def check_card(self, card: Any, source: str) -> None:
         """Also refuse a head with other classes."""
         super().check_card(card, source)

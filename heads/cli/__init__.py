@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": ("trainer", "measure a trained head on the test split and write results.json"),
     "predict": ("trainer", "write a label PNG and an overlay for each image of a folder"),
     "export": ("export", "write a trained head as safetensors and json"),
+    "push": ("push", "upload an exported head to the Hugging Face hub"),
     "models": ("models", "list the models with their sizes and sources"),
     "features": ("features", "write dense features of images as safetensors"),
     "embed": ("embed", "write pooled embeddings of images as safetensors"),

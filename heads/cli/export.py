@@ -1,14 +1,20 @@
-"""``siglip2 export CKPT DIR``: a trained head as safetensors and json."""
+"""``siglip2 export CKPT DIR``: a trained head as safetensors and json, with a page for the hub."""
 
 import argparse
+import json
 
-from ..loading import export
+from ..loading import DESCRIPTION, export
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Write the head and say where it is."""
+    """Write the head and say where it is and what its card knows."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     parser.add_argument("checkpoint", help="a .ckpt file of `siglip2 fit`")
-    parser.add_argument("directory", help="folder to write head.safetensors and head.json to")
+    parser.add_argument("directory", help="folder to write head.safetensors, head.json and README.md to")
     args = parser.parse_args(arguments)
-    print(f"Written {export(args.checkpoint, args.directory)}")
+    path = export(args.checkpoint, args.directory)
+    card = json.loads(path.with_name(DESCRIPTION).read_text(encoding="utf-8"))
+    found = [name for name, scores in (("validation", card["metrics"]), ("test", card.get("test"))) if scores]
+    print(f"Written {path}, with {'the scores of ' + ' and '.join(found) if found else 'no scores'}")
+    if "test" not in found:
+        print("A test of this checkpoint (siglip2 test) before the export adds its scores.")

@@ -64,7 +64,6 @@ class GeneratedScenes(DenseDataModule):
         self.fresh = fresh
         self.predict_images = predict_images
         self.test_split = "test"
-        self.protocol = {"test_images": test_images}
 
     def setup(self, stage: str) -> None:
         """Make the stage's splits."""

@@ -16,7 +16,8 @@ Sample = dict[str, Any]
 class DenseDataModule(LightningDataModule):
     """Loaders over datasets that are asked for (epoch, index).
 
-    Subclasses fill ``datasets`` in ``setup``, with the keys train, val, test and predict.
+    Subclasses fill ``datasets`` in ``setup``, with the keys train, val, test and predict, and set ``test_split``, the
+    name of what is tested on.
 
     Args:
         batch_size: Images per batch.
@@ -27,6 +28,7 @@ class DenseDataModule(LightningDataModule):
         ValueError: ``batch_size`` or ``num_workers`` is too small.
     """
 
+    test_split: str
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
@@ -37,7 +39,16 @@ class DenseDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, Dataset[Sample]] = {}
-        self.protocol: dict[str, Any] = {}  # of the test split, for the result file; filled by subclasses
+        self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
+
+    def describe(self, split: str) -> dict[str, Any]:
+        """What a number measured on val or test depends on, for the result file and a head's card."""
+        return {
+            "data": type(self).__name__,
+            "split": self.test_split if split == "test" else split,
+            "images": len(self.datasets[split]),  # type: ignore[arg-type]  # it has a length
+            "seed": self.seed,
+        } | self.protocol
 
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]

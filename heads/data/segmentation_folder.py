@@ -1,6 +1,7 @@
 """Semantic segmentation from folders: images in one, label PNGs of the same names in another."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,13 +80,13 @@ class SegmentationFolder(DenseDataModule):
         }
         self.predict_images = predict_images
         self.ignore_values = tuple(ignore_values or ())
-        self.protocol = {"ignore_values": sorted({IGNORE, *self.ignore_values}), "folders": list(self.folders["test"])}
+        self.test_split = self.folders["test"][0]
+        self.protocol = {"ignore_values": sorted({IGNORE, *self.ignore_values})}
         self.scale = scale
 
-    @property
-    def test_split(self) -> str:
-        """Name of the test split, for the result file."""
-        return self.folders["test"][0]
+    def describe(self, split: str) -> dict[str, Any]:
+        """The base description with the split's own folders, which name it."""
+        return super().describe(split) | {"split": self.folders[split][0], "folders": list(self.folders[split])}
 
     def setup(self, stage: str) -> None:
         """List the files of the stage's splits and check that they pair up."""

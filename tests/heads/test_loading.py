@@ -1,3 +1,10 @@
+import json
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import huggingface_hub.constants
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -7,14 +14,26 @@ import heads
 from heads import Extractor, SegmentationTask
 from heads.base import CARD
 from heads.decoders import LinearDecoder
+from heads.model_card import model_card
+from heads.results import ResultWriter
+
+
+@pytest.fixture(scope="module")
+def after_an_epoch():
+    """Filled by the first test that trains: the task, and the folder of its checkpoint."""
+    return []
 
 
 @pytest.fixture
-def trained(task, data, trainer, tmp_path):
-    """A task after one epoch, and the checkpoint that can be resumed from."""
-    saver = ModelCheckpoint(dirpath=tmp_path / "run", filename="best", save_last=True)
-    trainer(max_epochs=1, callbacks=[saver]).fit(task, data)
-    return task.eval(), tmp_path / "run" / "last.ckpt"
+def trained(after_an_epoch, task, data, trainer, tmp_path, tmp_path_factory):
+    """A task after one epoch, and a copy of its checkpoint that can be resumed from."""
+    if not after_an_epoch:
+        folder = tmp_path_factory.mktemp("run")
+        saver = ModelCheckpoint(dirpath=folder, filename="best", save_last=True)
+        trainer(max_epochs=1, callbacks=[saver]).fit(task, data)
+        after_an_epoch += [task.eval(), folder]
+    shutil.copytree(after_an_epoch[1], tmp_path / "run")
+    return after_an_epoch[0], tmp_path / "run" / "last.ckpt"
 
 
 @pytest.fixture
@@ -162,4 +181,167 @@ def test_damaged_and_foreign_files_are_refused(trained, tmp_path):
     heads.export(path, tmp_path / "head")
     (tmp_path / "head" / "head.json").write_text("{")
     with pytest.raises(ValueError, match="damaged head"):
+        heads.load(tmp_path / "head")
+
+
+def read_card(folder):
+    return json.loads((folder / "head.json").read_text())
+
+
+def test_an_export_says_what_it_is_and_how_it_was_validated(trained, tmp_path):
+    task, path = trained
+    heads.export(path, tmp_path / "head")
+    card = read_card(tmp_path / "head")
+    assert card["task"] == "segmentation" and card["classes"] == task.colours
+    assert card["backbone"]["fingerprint"] == task.extractor.fingerprint()
+    assert card["metrics"].keys() == {"val/mIoU", "val/mAcc", "val/pixel_acc"}
+    expected = {"data": "SegmentationFolder", "split": "val", "images": 3, "seed": 0, "ignore_values": [7, 255]}
+    expected |= {"img_size": [48, 64], "decoder": "linear", "layers": [3], "norm": True, "folders": ["val", "valannot"]}
+    assert expected.items() <= card["protocol"].items()
+    assert "test" not in card and card["arguments"]["lr"] == 1e-3
+
+
+def test_scores_of_other_weights_or_of_a_part_are_not_passed_off(task, data, trainer, tmp_path):
+    run = trainer(max_epochs=2, check_val_every_n_epoch=2, limit_val_batches=1)
+    run.fit(task, data)
+    run.save_checkpoint(tmp_path / "validated.ckpt")
+    run.fit_loop.max_epochs = 3
+    run.fit(task, data)
+    run.save_checkpoint(tmp_path / "trained_on.ckpt")
+    validated, trained_on = (torch.load(tmp_path / f"{n}.ckpt", weights_only=True) for n in ("validated", "trained_on"))
+    assert validated[CARD]["metrics"] and validated[CARD]["protocol"]["limit_val_batches"] == 1
+    assert trained_on["global_step"] > validated["global_step"]
+    assert trained_on[CARD]["metrics"] == {} and "split" not in trained_on[CARD]["protocol"]
+
+
+def test_test_scores_are_added_if_they_are_of_exactly_this_checkpoint(trained, data, trainer, tmp_path):
+    task, path = trained
+    content = torch.load(path, weights_only=True) | {"callbacks": {}}  # the saver's would have to be there again
+    torch.save(content, path)
+    run = trainer(callbacks=[ResultWriter()], enable_checkpointing=False, default_root_dir=path.parent)
+    (found,) = run.test(task, data, ckpt_path=path, verbose=False)
+    heads.export(path, tmp_path / "head")
+    test = read_card(tmp_path / "head")["test"]
+    assert test["metrics"]["mIoU"] == found["test/mIoU"] and test["protocol"]["split"] == "val"
+    assert set(test["classes"]) == set(task.colours)
+    torch.save(content | {"more": 1}, path)  # another file at the same place
+    heads.export(path, tmp_path / "other")
+    assert "test" not in read_card(tmp_path / "other")
+    for damaged in ("{", "[]", "{}"):
+        (path.parent / "results.json").write_text(damaged)
+        heads.export(path, tmp_path / "other")
+
+
+def test_files_of_two_exports_are_not_mixed(trained, tmp_path):
+    heads.export(trained[1], tmp_path / "head")
+    content = torch.load(trained[1], weights_only=True)
+    content["state_dict"] = {name: tensor + 1 for name, tensor in content["state_dict"].items()}
+    torch.save(content, tmp_path / "other.ckpt")
+    heads.export(tmp_path / "other.ckpt", tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "head.safetensors", tmp_path / "head")
+    with pytest.raises(ValueError, match=r"damaged head \(head\.json is not that of this head\.safetensors\)"):
+        heads.load(tmp_path / "head")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() if path.is_file() else None for path in folder.iterdir()}
+
+
+def test_a_full_disk_leaves_the_earlier_export(trained, tmp_path):
+    heads.export(trained[1], tmp_path / "head")
+    before = contents(tmp_path / "head")
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # going over the limit is then an error, as on a full disk
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for bytes_left in (100, 2000):  # the weights or the description
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, limits[1]))
+            with pytest.raises(ValueError, match=r"head.* cannot be written"):
+                heads.export(trained[1], tmp_path / "head")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert contents(tmp_path / "head") == before
+
+
+def test_what_is_in_the_way_of_an_export_stays(trained, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="file"):
+        heads.export(trained[1], tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    for name in ("head.safetensors", "head.json", "README.md"):
+        (tmp_path / name[:6] / name).mkdir(parents=True)
+        with pytest.raises(ValueError, match=rf"{name} is"):
+            heads.export(trained[1], tmp_path / name[:6])
+        assert [p.name for p in (tmp_path / name[:6]).iterdir()] == [name]
+
+
+def test_a_page_that_somebody_wrote_is_not_replaced(trained, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"README\.md is not as `siglip2 export` wrote it"):
+        heads.export(trained[1], tmp_path / "project")
+    assert contents(tmp_path / "project") == {"README.md": b"mine"}
+    heads.export(trained[1], tmp_path / "head")
+    heads.export(trained[1], tmp_path / "head")  # as it was written, it is
+    page = tmp_path / "head" / "README.md"
+    page.write_text(page.read_text().replace("---", "---\nlicense: mit", 1))
+    with pytest.raises(ValueError, match="not as `siglip2 export` wrote it"):
+        heads.export(trained[1], tmp_path / "head")
+    assert "license: mit" in page.read_text()
+    heads.load(tmp_path / "head")
+
+
+def test_the_page_of_an_export_is_that_of_its_card(trained, tmp_path):
+    heads.export(trained[1], tmp_path / "head")
+    assert (tmp_path / "head" / "README.md").read_text() == model_card(read_card(tmp_path / "head"))
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """An empty cache of huggingface_hub, and no hub."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "models--somebody--head"
+
+
+def test_a_head_is_loaded_by_its_hub_id(trained, picture, offline, tmp_path, monkeypatch):
+    commit = offline / "snapshots" / ("0" * 40)
+    heads.export(trained[1], commit)
+    for ref in ("main", "v2"):
+        (offline / "refs").mkdir(exist_ok=True)
+        (offline / "refs" / ref).write_text(commit.name)
+    expected = trained[0].predict(picture)
+    for hub_id in ("somebody/head", "somebody/head@v2", f"somebody/head@{commit.name}"):
+        assert torch.equal(heads.load(hub_id).predict(picture), expected)
+    with pytest.raises(ValueError, match=r"somebody/head@v3 is neither a path here nor complete in .* cache"):
+        heads.load("somebody/head@v3")
+    (tmp_path / "somebody" / "head").mkdir(parents=True)  # a path wins
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"somebody/head has no head\.safetensors"):
+        heads.load("somebody/head")
+
+
+@pytest.mark.parametrize("name", ["runs/best.ckpt", "head.safetensors", "a/b/c", "gone", Path("somebody/head")])
+def test_what_is_no_hub_id_is_not_looked_for_there(offline, name):
+    with pytest.raises(ValueError, match=rf"No file or directory {name}; expected a \.ckpt file"):
+        heads.load(name)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda card: card["backbone"].pop("fingerprint"),
+        lambda card: card.pop("reading"),
+        lambda card: card["arguments"].update(learning_rate=1),
+        lambda card: card.update(arguments=[1]),
+        lambda card: card.update(task=["segmentation"]),
+        lambda card: card.update(classes=3),
+    ],
+)
+def test_a_description_by_other_hands_is_refused(trained, tmp_path, edit):
+    heads.export(trained[1], tmp_path / "head")
+    card = read_card(tmp_path / "head")
+    edit(card)
+    (tmp_path / "head" / "head.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"holds a damaged head|arguments that this version does not know"):
         heads.load(tmp_path / "head")

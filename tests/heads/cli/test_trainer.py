@@ -57,7 +57,8 @@ def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys)
     assert main(["predict", "--config", path, "--ckpt_path", "last", "--data.predict_images", str(scenes / "val")]) == 0
     assert read_labels(run / "predictions" / "labels" / "0.png").shape == (48, 64)
     assert main(["export", str(run / "checkpoints" / "best.ckpt"), str(tmp_path / "head")]) == 0
-    assert {p.name for p in (tmp_path / "head").iterdir()} == {"head.safetensors", "head.json"}
+    assert {p.name for p in (tmp_path / "head").iterdir()} == {"head.safetensors", "head.json", "README.md"}
+    assert "with the scores of validation and test" in capsys.readouterr().out
 
 
 # Each makes a run kill itself and its workers, as nothing else can at a moment that is known.

@@ -1,0 +1,95 @@
+"""The README.md of an exported head: what a page of the Hugging Face hub shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from siglip2_backbone.hub import HUB_ID
+
+
+def model_card(card: Mapping[str, Any]) -> str:
+    """Markdown that says what a head is, what was measured and how it is loaded; the same for the same card.
+
+    It names no licence, which is for the owner of the head to choose, and no path of the machine it was trained on.
+
+    Args:
+        card: Contents of ``head.json``.
+    """
+    parts = [_front_matter(card), _introduction(card), _usage(card), *_measurements(card), _classes(card)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(card: Mapping[str, Any]) -> str:
+    """What the hub reads."""
+    hub_id = _hub_id(card)
+    base = [f"base_model: {hub_id.partition('@')[0]}"] if hub_id else []
+    tags = ["siglip2", "dense-features", card["task"]]
+    return "\n".join(["---", "library_name: siglip2-backbone", *base, "tags:", *(f"- {tag}" for tag in tags), "---"])
+
+
+def _hub_id(card: Mapping[str, Any]) -> str | None:
+    """The backbone's id, if its weights came from the hub."""
+    source = str(card["backbone"]["source"])
+    return source if HUB_ID.fullmatch(source) else None
+
+
+def _introduction(card: Mapping[str, Any]) -> str:
+    backbone, tune = card["backbone"], card["reading"]["tune"]
+    tuned = {"full": ", which was trained as well and comes along", "lora": ", with adapters that come along"}
+    before = " before training" if tune == "full" else ""
+    useless = backbone["source"] == "random" and tune != "full"
+    random = " They were random, so the head is of use to nobody else." if useless else ""
+    return (
+        f"# {card['task'].capitalize()} on {backbone['name']}\n\n"
+        f"A head for {card['task']} on `{backbone['name']}`{tuned.get(tune, '')}. Fingerprint of the backbone's "
+        f"weights{before}: `{backbone['fingerprint']}`.{random}"
+    )
+
+
+def _usage(card: Mapping[str, Any]) -> str:
+    """How it is loaded; weights that lay on a disk have to be named."""
+    source = _hub_id(card)
+    needed = source or f"path or id of {card['backbone']['name']} with the fingerprint above"
+    backbone = "" if source or card["reading"]["tune"] == "full" else f', backbone="{needed}"'
+    return (
+        "```python\nimport heads  # pip install siglip2-backbone\n\n"
+        f'task = heads.load("OWNER/NAME or the folder of this file"{backbone})\n'
+        'prediction = task.predict("photograph.jpg")\n```'
+    )
+
+
+def _measurements(card: Mapping[str, Any]) -> list[str]:
+    """The scores of each split with their protocol."""
+    if not card["metrics"] and not card.get("test"):
+        return ["These weights were not measured."]
+    found = [_split("Validation", card["metrics"], card["protocol"])] if card["metrics"] else []
+    if test := card.get("test"):
+        found.append(_split("Test", test["metrics"], test["protocol"]))
+    return found
+
+
+def _split(title: str, metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
+    rows = [(name.rpartition("/")[2], _number(value)) for name, value in metrics.items()]
+    how = [(key, f"`{value}`") for key, value in protocol.items()]
+    return f"## {title}\n\n{_table('metric', 'value', rows)}\n\n{_table('protocol', '', how)}"
+
+
+def _classes(card: Mapping[str, Any]) -> str:
+    """Names and colours in the order of the label values."""
+    if "classes" not in card:
+        return ""
+    rows = [(f"{i} {name}", ", ".join(map(str, rgb))) for i, (name, rgb) in enumerate(card["classes"].items())]
+    return f"## Classes\n\n{_table('label', 'colour (R, G, B)', rows)}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _table(first: str, second: str, rows: list[tuple[str, str]]) -> str:
+    lines = [(first, second), ("---", "---"), *rows]
+    return "\n".join(f"| {_cell(a)} | {_cell(b)} |" for a, b in lines)
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends a cell nor becomes markup of the page."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

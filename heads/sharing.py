@@ -1,0 +1,73 @@
+"""Put an exported head on the Hugging Face hub, where ``heads.load`` finds it by its id."""
+
+from pathlib import Path
+
+from siglip2_backbone.hub import HUB_ID
+
+from .loading import FILES, PAGE, read_export
+
+_MESSAGE = "Upload a head of siglip2-backbone"
+
+
+def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
+    """Upload ``head.safetensors``, ``head.json`` and ``README.md`` in one commit, and nothing else of the folder.
+
+    Args:
+        directory: A directory that ``export`` wrote.
+        repository: ``owner/name``; made if it is not there.
+        private: Only you, or your organisation, can see it.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ValueError: The directory is no whole export, nobody is logged in, the hub refuses or cannot be reached, or a
+            private repository is asked for and the one that is there is public.
+    """
+    from huggingface_hub import HfApi
+
+    folder = Path(directory).expanduser()
+    read_export(folder)
+    if not (folder / PAGE).is_file():
+        raise ValueError(f"{folder} has no {PAGE}; expected a directory that `siglip2 export` wrote.")
+    if not HUB_ID.fullmatch(repository) or "@" in repository:
+        raise ValueError(f"The repository is {repository!r}; expected owner/name.")
+    token = _token()
+    try:
+        api = HfApi(token=token)
+        address = str(api.create_repo(repository, private=private, exist_ok=True))
+        public = private and not api.repo_info(repository).private  # one that was there stays what it was
+        if not public:
+            api.upload_folder(
+                repo_id=repository, folder_path=folder, allow_patterns=list(FILES), commit_message=_MESSAGE
+            )
+    except Exception as error:  # of the hub or of whatever transport library this version has
+        # the chain would show the request, and with it the token
+        raise ValueError(f"Pushing to {repository} failed: {_reason(error, token)}") from None
+    if public:
+        raise ValueError(
+            f"{repository} is there already, and public. Make it private on its page, or use another name."
+        )
+    return address
+
+
+def _token() -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is None:
+        raise ValueError("Nobody is logged in to the hub. Run `hf auth login`, or set HF_TOKEN to a write token.")
+    return str(token)
+
+
+def _reason(error: Exception, token: str) -> str:
+    """What went wrong in one line, without the token, and what to do."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    lines = str(error).replace(token, "***").split("\n")
+    said = next((line.strip() for line in lines if line.strip()), type(error).__name__).rstrip(".")
+    if isinstance(error, HfHubHTTPError):
+        return f"{said}. Check the name, and that your token may write there."
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{said}. Unset HF_HUB_OFFLINE."
+    return f"{said}. Check the connection and run it again; what is on the hub is as it was, or whole."
