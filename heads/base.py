@@ -331,7 +331,11 @@ class DenseTask(LightningModule):
 
     def protocol(self) -> dict[str, Any]:
         """How this task measures, apart from the data: what two numbers must agree in to be compared."""
-        return self._reading()
+        reading = self._reading()
+        given = "32-true" if self._trainer is None else self.trainer.precision
+        if given != "32-true" and reading["precision"] == "float32" and reading["tune"] != "frozen":
+            reading["precision"] = given  # the trainer's autocast reaches a backbone that is tuned
+        return reading
 
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Refuse a head of another task or backbone.

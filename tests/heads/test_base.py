@@ -151,6 +151,15 @@ def test_a_tuned_backbone_in_bfloat16_keeps_float32_weights(make, data, trainer)
     assert {p.dtype for p in task.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("tune", "recorded"), [("full", "bf16-mixed"), ("frozen", "float32")])
+def test_a_precision_of_the_trainer_is_recorded_where_it_reaches_the_backbone(make, data, trainer, tune, recorded):
+    task, inside = make(tune=tune), []
+    task.extractor.timm_model.blocks[0].mlp.fc1.register_forward_hook(lambda m, i, out: inside.append(out.dtype))
+    trainer(precision="bf16-mixed").test(task, data, verbose=False)
+    assert task.protocol()["precision"] == recorded
+    assert set(inside) == {torch.float32 if tune == "frozen" else torch.bfloat16}
+
+
 def test_accumulation_and_clipping_come_from_the_trainer(make, data, trainer):
     task = make()
     fitted = trainer(max_epochs=1, accumulate_grad_batches=3, gradient_clip_val=1.0)

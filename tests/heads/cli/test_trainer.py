@@ -1,6 +1,7 @@
 """`siglip2 fit | validate | test | predict` as a user types them; a run that is killed is a process of its own."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -206,6 +207,8 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
         ("fit", ["--model.lr=-1e-3"], "lr is -0.001"),
+        ("fit", ["--model.sweep", "{lr: [1e-3, 0]}"], "lr is 0"),
+        ("fit", ["--model.sweep", "{lr: [-1e-3, 1]}"], "lr is -0.001"),
         ("fit", ["--model.layer_decay", "0.8"], "layer_decay is 0.8 but the backbone is frozen"),
         ("fit", ["--model.tune", "full", "--model.sweep", "{lr: [1, 2]}"], "A sweep shares one forward pass of a"),
         ("fit", ["--model.tune", "partly"], "partly"),
@@ -221,6 +224,67 @@ def test_what_is_wrong_is_said_without_traceback(config, tmp_path, capsys, monke
     error = capsys.readouterr().err
     assert message in error.partition(f"siglip2 {subcommand}: ")[2]
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("at", "key"),
+    [
+        ("", "datta: {{x: 1}}"),
+        ("trainer: {{", "max_epoch: 1, "),
+        ("  init_args: {{", "learning_rate: 1, "),
+        ("  init_args: {{", "decoder_args: {{dropuot: 0.1}}, "),
+        ("  init_args: {{", "tune: lora, lora: {{rnak: 2}}, "),
+        ("  init_args: {{", "sweep: {{momentum: [0.9]}}, "),
+        ("    root: {scenes}\n", "    shuffle: true\n"),
+        ("", "checkpoint: {{montior: val/mIoU}}"),
+        ("", "predictions: {{colour: red}}"),
+    ],
+)
+def test_an_unknown_key_in_a_file_is_refused(checkpoint, scenes, tmp_path, capsys, at, key):
+    text = CONFIG.replace(at, at + key, 1) if at else CONFIG + key + "\n"
+    path = tmp_path / "a.yaml"
+    path.write_text(text.format(root=tmp_path / "run", checkpoint=checkpoint, scenes=scenes, workers=0))
+    assert main(["fit", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    wrong = re.findall(r"(\w+): ", key)[-1] if "{" in key else key.strip().partition(":")[0]
+    assert (wrong if wrong != "x" else "datta") in error and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, checkpoint, scenes):
+    """The checkpoint of a short run from the command line."""
+    root = tmp_path_factory.mktemp("fitted") / "run"
+    path = root.with_suffix(".yaml")
+    path.write_text(CONFIG.format(root=root, checkpoint=checkpoint, scenes=scenes, workers=0))
+    assert main(["fit", "--config", str(path), "--trainer.max_epochs", "1"]) == 0
+    return root / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "test", "predict"])
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("classes", "has the classes ['sky', 'road', 'car']; this task has ['a', 'b', 'c']"),
+        ("tower", "this backbone is siglip2_tiny_patch8_128 from"),
+        ("task", "holds a head for 'depth'; this task is 'segmentation'"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    config, fitted, other_checkpoint, scenes, tmp_path, capsys, subcommand, other, message
+):
+    content = read_checkpoint(fitted)
+    content[CARD]["task"] = "depth" if other == "task" else "segmentation"
+    torch.save(content, tmp_path / "a.ckpt")
+    arguments = {"classes": ["--data.classes", "[a, b, c]"], "tower": ["--model.backbone", str(other_checkpoint)]}
+    arguments = [*arguments.get(other, []), "--ckpt_path", str(tmp_path / "a.ckpt")]
+    before = (tmp_path / "a.ckpt").read_bytes()
+    arguments += ["--data.predict_images", str(scenes / "val")]
+    assert main([subcommand, "--config", config(), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert (tmp_path / "a.ckpt").read_bytes() == before and not list(tmp_path.glob("run/*.json"))
+    assert not (tmp_path / "run" / "predictions").exists() and not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_the_script_keeps_its_name_because_lightning_starts_it_again_for_each_device(config, monkeypatch):

@@ -94,3 +94,11 @@ def test_a_task_learns_from_them(checkpoint, trainer):
     run.fit(task, data)
     (after,) = run.test(task, data, verbose=False)
     assert after["test/mIoU"] > before["test/mIoU"] + 0.02
+
+
+def test_splits_are_described_by_name_and_number():
+    module = GeneratedScenes((32, 32), val_images=2, test_images=3, seed=1)
+    module.setup("fit")
+    module.setup("test")
+    for split, images in (("val", 2), ("test", 3)):
+        assert module.describe(split) == {"data": "GeneratedScenes", "split": split, "images": images, "seed": 1}

@@ -121,3 +121,14 @@ def test_missing_folders(scenes, tmp_path):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SegmentationFolder(**({"classes": 3} | arguments))
+
+
+def test_each_split_is_described_by_its_own_folders(copy):
+    shutil.copytree(copy / "val", copy / "more")
+    shutil.copytree(copy / "valannot", copy / "moreannot")
+    module = folder(copy, test_images="more", test_masks="moreannot", seed=3)
+    module.setup("fit")
+    module.setup("test")
+    expected = {"data": "SegmentationFolder", "images": 3, "seed": 3, "ignore_values": [7, 255]}
+    for split, name in (("val", "val"), ("test", "more")):
+        assert module.describe(split) == expected | {"split": name, "folders": [name, f"{name}annot"]}
