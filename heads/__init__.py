@@ -8,8 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data.ade20k import ADE20K
+    from .data.cityscapes import Cityscapes
+    from .data.coco_stuff import COCOStuff
     from .data.generated_scenes import GeneratedScenes
     from .data.module import DenseDataModule
+    from .data.pascal import PascalContext, PascalVOC
     from .data.segmentation_folder import SegmentationFolder
     from .extractor import Extractor
     from .loading import export, load
@@ -17,9 +21,14 @@ if TYPE_CHECKING:
     from .sharing import push
 
 _HOMES = {
+    "ADE20K": "data.ade20k",
+    "COCOStuff": "data.coco_stuff",
+    "Cityscapes": "data.cityscapes",
     "DenseDataModule": "data.module",
     "Extractor": "extractor",
     "GeneratedScenes": "data.generated_scenes",
+    "PascalContext": "data.pascal",
+    "PascalVOC": "data.pascal",
     "SegmentationFolder": "data.segmentation_folder",
     "SegmentationTask": "segmentation",
     "export": "loading",
@@ -28,9 +37,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "ADE20K",
+    "COCOStuff",
+    "Cityscapes",
     "DenseDataModule",
     "Extractor",
     "GeneratedScenes",
+    "PascalContext",
+    "PascalVOC",
     "SegmentationFolder",
     "SegmentationTask",
     "export",

@@ -11,6 +11,9 @@ LIGHTNING_ADVICE = (
     ".*LeafSpec",
 )
 
+import re
+
+_RAISED = re.compile(r"^[\w.]*Error: ", re.MULTILINE)  # how the last line of a traceback begins
 _WRAPPING = (
     "Does not validate against any of the Union subtypes",
     "Subtypes:",
@@ -26,6 +29,6 @@ _WRAPPING = (
 def plain(message: str) -> str:
     """The message itself, without jsonargparse's account of the types it tried, or a worker process's traceback."""
     if "Original Traceback" in message:
-        return message.rstrip().rpartition("\nValueError: ")[2]
+        return _RAISED.split(message.rstrip())[-1]
     lines = (line.strip().removeprefix("- ") for line in message.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith(_WRAPPING))

@@ -12,30 +12,30 @@ from .geometry import Geometry
 from .images import list_images, read_image
 from .module import Sample
 from .sampling import SampleKey
-from .transforms import Size
+from .transforms import Size, short_side_size
 
 
 class ImageFolder(Dataset[Sample]):
-    """Images without labels, resized to ``img_size`` (height, width) [px].
+    """Images without labels, resized.
 
     Args:
         paths: The images.
-        img_size: Height and width that they are resized to [px].
+        size: What they are resized to: height and width, or the short side, their shape kept [px].
     """
 
-    def __init__(self, paths: list[Path], img_size: Size) -> None:
+    def __init__(self, paths: list[Path], size: Size | int) -> None:
         self.paths = paths
-        self.img_size = img_size
+        self.size = size
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: SampleKey) -> Sample:
         path = self.paths[key[1]]
-        return resized(path, read_image(path), self.img_size)
+        return resized(path, read_image(path), self.size)
 
 
-def predict_folder(folder: str | None, img_size: Size) -> ImageFolder:
+def predict_folder(folder: str | None, size: Size | int) -> ImageFolder:
     """What a data module's predict stage reads.
 
     Raises:
@@ -43,12 +43,22 @@ def predict_folder(folder: str | None, img_size: Size) -> ImageFolder:
     """
     if folder is None:
         raise ValueError("data.predict_images is not set; expected the folder of images to predict.")
-    return ImageFolder(list_images(Path(folder).expanduser()), img_size)
+    return ImageFolder(list_images(Path(folder).expanduser()), size)
 
 
-def resized(path: Path, image: Tensor, size: Size) -> Sample:
-    """A test image, uint8 ``(3, H, W)``, resized to ``size`` (height, width) [px] whatever its shape."""
-    geometry: Geometry = V.resize(Geometry.of((image.shape[1], image.shape[2])), list(size))
+def resized(path: Path, image: Tensor, size: Size | int) -> Sample:
+    """A test image, uint8 ``(3, H, W)``, resized to ``size`` [px].
+
+    Args:
+        path: Where it comes from.
+        image: The image.
+        size: Height and width, whatever its shape; or its short side, its shape kept up to 4 to 1.
+    """
+    original = (image.shape[1], image.shape[2])
+    if isinstance(size, int):
+        height, width = short_side_size(original, size)
+        size = max(2, height), max(2, width)  # what the antialiased resize needs
+    geometry: Geometry = V.resize(Geometry.of(original), list(size))
     return described(path, squash(image, size), geometry)
 
 

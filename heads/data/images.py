@@ -12,6 +12,10 @@ from torch import Tensor
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
+class CorruptImageError(ValueError):
+    """An image file whose content cannot be decoded: damaged, truncated, or no image."""
+
+
 def list_images(folder: Path) -> list[Path]:
     """Images directly in a folder, sorted by name.
 
@@ -88,7 +92,12 @@ def read_labels(path: str | Path) -> Tensor:
 
 
 def _decode(path: Path) -> Image.Image:
-    """Open and decode fully, so that a truncated file fails here."""
+    """Open and decode fully, so that a truncated file fails here.
+
+    Raises:
+        CorruptImageError: The content is damaged.
+        ValueError: The file is missing or too large.
+    """
     if not path.is_file():
         raise ValueError(f"No file {path}; expected an image.")
     try:
@@ -102,9 +111,11 @@ def _decode(path: Path) -> Image.Image:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ValueError(f"{path} has more than {limit} million pixels ({error}). Cut or shrink it first.") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that can be read ({error}). Save it again as PNG or JPEG.") from error
+        raise CorruptImageError(
+            f"{path} is not an image that can be read ({error}). Save it again as PNG or JPEG."
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
+        raise CorruptImageError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
 
 
 def upright(image: Image.Image) -> Image.Image:

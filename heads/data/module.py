@@ -1,12 +1,15 @@
 """What every data module shares: loaders, their order, and how samples become a batch."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as V
 
 from .sampling import EpochSampler
 
@@ -23,23 +26,28 @@ class DenseDataModule(LightningDataModule):
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
+        eval_batch_size: Images per batch outside training; ``batch_size`` by default.
 
     Raises:
-        ValueError: ``batch_size`` or ``num_workers`` is too small.
+        ValueError: ``batch_size``, ``eval_batch_size`` or ``num_workers`` is too small.
     """
 
     test_split: str
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
 
-    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, *, batch_size: int, num_workers: int, seed: int, eval_batch_size: int | None = None) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
             raise ValueError(f"batch_size is {batch_size} and num_workers {num_workers}; expected at least 1 and 0.")
+        if eval_batch_size is not None and eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size is {eval_batch_size}; expected at least 1, or none.")
         self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, Dataset[Sample]] = {}
         self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
+        self.skipped: dict[str, list[str]] = {}  # stage -> why a file was passed over, in this process
 
     def describe(self, split: str) -> dict[str, Any]:
         """What a number measured on val or test depends on, for the result file and a head's card."""
@@ -64,7 +72,7 @@ class DenseDataModule(LightningDataModule):
         )
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if training else self.eval_batch_size or self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=partial(collate, stack=self.stacked if training else ("image",)),
@@ -79,6 +87,16 @@ class DenseDataModule(LightningDataModule):
             return 0
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         return int(progress.processed)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Say, once for each file, which ones a data set has passed over; tasks do not see it."""
+        stage = str(self.trainer.state.stage) if self.trainer else "none"
+        seen = self.skipped.setdefault(stage, [])
+        for reason in (reason for reasons in batch.pop("skipped", ()) for reason in reasons):
+            if reason not in seen:
+                seen.append(reason)
+                warnings.warn(f"Skipped: {reason}", stacklevel=2)
+        return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented."""
@@ -98,6 +116,21 @@ class DenseDataModule(LightningDataModule):
 
 
 def collate(samples: Sequence[Sample], stack: Sequence[str] = ("image",)) -> Sample:
-    """Stack the keys that have one shape in the batch; every other key becomes a list."""
+    """Stack the keys that have one shape in the batch; every other key becomes a list.
+
+    Images of several sizes are padded to the largest height and width; ``size`` is what they were before, and
+    ``geometry`` knows.
+    """
+    sizes = {tuple(sample["image"].shape[-2:]) for sample in samples}
+    if len(sizes) > 1:
+        height, width = (max(sides) for sides in zip(*sizes, strict=True))
+        samples = [_padded(sample, height, width) for sample in samples]
     batch: Sample = {key: [sample[key] for sample in samples] for key in samples[0]}
     return batch | {key: torch.stack(batch[key]) for key in stack}
+
+
+def _padded(sample: Sample, height: int, width: int) -> Sample:
+    """A sample whose image is padded on the right and below, with mid-grey: SigLIP 2's mean."""
+    down, across = height - sample["image"].shape[-2], width - sample["image"].shape[-1]
+    image = F.pad(sample["image"], (0, across, 0, down), value=0.5)
+    return sample | {"image": image, "geometry": V.pad(sample["geometry"], [0, 0, across, down])}

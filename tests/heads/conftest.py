@@ -53,6 +53,69 @@ def scenes(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """Makes a data set of 2 training and 2 validation pairs of 40 x 56 px in its published layout; returns its root."""
+
+    def make(name: str) -> Path:
+        root = tmp_path_factory.mktemp(name)
+        write_published(name, root)
+        return root
+
+    return make
+
+
+# images and labels of a split, with a place for the number, and the label values that occur
+LAYOUTS = {
+    "ADE20K": (
+        "ADEChallengeData2016/images/{long}/ADE_{split}_0000000{i}.jpg",
+        "ADEChallengeData2016/annotations/{long}/ADE_{split}_0000000{i}.png",
+        [*range(151), 255],
+    ),
+    "PascalVOC": (
+        "VOCdevkit/VOC2012/JPEGImages/2007_{split}{i}.jpg",
+        "VOCdevkit/VOC2012/SegmentationClass/2007_{split}{i}.png",
+        [*range(21), 255],
+    ),
+    "PascalContext": (
+        "VOCdevkit/VOC2010/JPEGImages/2008_{split}{i}.jpg",
+        "VOCdevkit/VOC2010/SegmentationClassContext/2008_{split}{i}.png",
+        [*range(60), 255],
+    ),
+    "Cityscapes": (
+        "leftImg8bit/{split}/bonn/bonn_00000{i}_000019_leftImg8bit.png",
+        "gtFine/{split}/bonn/bonn_00000{i}_000019_gtFine_labelIds.png",
+        [*range(34), 255],
+    ),
+    "COCOStuff": (
+        "images/{split}2017/00000000000{i}.jpg",
+        "stuffthingmaps/{split}2017/00000000000{i}.png",
+        [*range(182), 255],
+    ),
+}
+
+
+def write_published(name: str, root: Path) -> None:
+    image, mask, values = LAYOUTS[name]
+    rng = np.random.default_rng(0)
+    for split, long in (("train", "training"), ("val", "validation")):
+        names = []
+        for i in range(2):
+            places = {"split": split, "long": long, "i": i}
+            path = save(rng.integers(0, 256, (40, 56, 3), np.uint8), root / image.format(**places))
+            names.append(path.stem)
+            labels = Image.fromarray(rng.choice(values, (40, 56)).astype(np.uint8))
+            if name == "PascalVOC":
+                labels.putpalette(list(range(255, -1, -1)) * 3)  # colours that are not the indices
+            (root / mask.format(**places)).parent.mkdir(parents=True, exist_ok=True)
+            labels.save(root / mask.format(**places))
+        lists = {"PascalVOC": "VOCdevkit/VOC2012/ImageSets/Segmentation"}
+        lists["PascalContext"] = "VOCdevkit/VOC2010/ImageSets/SegmentationContext"
+        if name in lists:
+            (root / lists[name]).mkdir(parents=True, exist_ok=True)
+            (root / lists[name] / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
 def save(array: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)

@@ -53,3 +53,9 @@ def test_wrapping_is_taken_off_messages():
     )
     assert plain(union) == "lr is 0"
     assert plain("two\nlines") == "two\nlines"
+
+
+def test_an_error_of_another_type_from_a_worker_is_unwrapped_as_well():
+    worker = "Caught X in DataLoader worker.\nOriginal Traceback (most recent call last):\n  File\nOSError: broken"
+    text = f"{worker}\n\nThe above was the cause:\n  File\nheads.data.images.CorruptImageError: bad.png is\ndamaged\n"
+    assert plain(text) == "bad.png is\ndamaged"

@@ -1,0 +1,120 @@
+"""What data sets have in common that are read in the layout they are published in."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from .classes import ClassSpec
+from .segmentation_dataset import Split
+from .segmentation_module import SegmentationDataModule
+
+
+class PublishedSegmentation(SegmentationDataModule):
+    """A public data set; a subclass says where its files are.
+
+    The published number of images is compared with what is there. A difference is a warning, not an error, because a
+    part of a data set is good for trying things out; the result file names both numbers.
+
+    Args:
+        classes: As in :class:`SegmentationDataModule`.
+        root: Folder of the data set, or one that holds its published folders.
+        img_size: As in :class:`SegmentationDataModule`.
+        shared: As in :class:`SegmentationDataModule`.
+
+    Raises:
+        ValueError: Files are missing.
+    """
+
+    top: ClassVar[str]  # the folders that the published archive begins with
+    markers: ClassVar[tuple[str, ...]]  # folders below them; by one of these they are known
+    layout: ClassVar[str]  # what is below them, for errors
+    counts: ClassVar[dict[str, int]]  # images of each split
+    test_split: ClassVar[str] = "val"  # type: ignore[misc]  # the labels of test splits are not public
+
+    def __init__(
+        self, classes: ClassSpec, root: str | None = None, img_size: tuple[int, int] = (512, 512), **shared: Any
+    ) -> None:
+        super().__init__(classes, root, img_size, **shared)
+        self.protocol["images_published"] = self.counts["val"]
+        self._counted: set[str] = set()
+
+    def split(self, name: str) -> Split:
+        """The pairs of train or val; test is val.
+
+        Raises:
+            ValueError: ``root`` is not set, or files are missing.
+        """
+        name = "val" if name == "test" else name
+        try:
+            split = self.published(name, self._base())
+        except ValueError as error:
+            raise ValueError(f"{error}\nExpected below data.root:\n{self.layout}") from error
+        expected = self.counts[self.count_of(name)]
+        if len(split.pairs) != expected and name not in self._counted:
+            rank_zero_warn(
+                f"{type(self).__name__} {self.count_of(name)} has {len(split.pairs)} images in "
+                f"{split.pairs[0][0].parent}; published are {expected}: {expected - len(split.pairs)} are missing. "
+                "Scores on it are not comparable with published ones."
+            )
+        self._counted.add(name)
+        return split
+
+    def count_of(self, name: str) -> str:
+        """Which of ``counts`` a split must have."""
+        return name
+
+    def published(self, name: str, base: Path) -> Split:
+        """The pairs of train or val below the data set's own folder.
+
+        Raises:
+            ValueError: Files are missing.
+        """
+        raise NotImplementedError
+
+    def _base(self) -> Path:
+        """The folder that has a marker in it: ``root``, or one of the published folders below it."""
+        if self.root is None:
+            raise ValueError(f"data.root is not set; expected the folder {self.top}.")
+        root, parts = Path(self.root).expanduser(), Path(self.top).parts
+        for first in range(len(parts), -1, -1):
+            base = root.joinpath(*parts[first:])
+            if any((base / marker).is_dir() for marker in self.markers):
+                return base
+        raise ValueError(
+            f"No folder {' or '.join(self.markers)} in {root}; expected data.root to be the folder {self.top}."
+        )
+
+
+def first_folder(base: Path, names: Iterable[str]) -> Path:
+    """The first of some folders that is there; the first name where none is."""
+    found = [base / name for name in names]
+    return next((folder for folder in found if folder.is_dir()), found[0])
+
+
+def listed(path: Path, images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """The pairs that a list file names, one stem a line: a JPEG and a label PNG.
+
+    Raises:
+        ValueError: The list is missing or empty, a name is no plain file name, or a file that it names is missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected a list of images, one name without suffix a line.")
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"{path} names no image; expected one name without suffix a line.")
+    outside = [name for name in names if Path(name).name != name or "\\" in name]
+    if outside:
+        raise ValueError(
+            f"{path} names {outside[0]!r}; expected names without folders, as in 2007_000033: nothing outside "
+            f"{images} is read."
+        )
+    pairs = [(images / f"{name}.jpg", masks / f"{name}.png") for name in names]
+    missing = [file for pair in pairs for file in pair if not file.is_file()]
+    if missing:
+        raise ValueError(
+            f"{path} names {len(names)} images, and {len(missing)} files of them are missing, first {missing[0]}. "
+            "Unpack the data set again, or take the names out of the list."
+        )
+    return pairs
