@@ -28,6 +28,15 @@ def average_buffers(buffers: Iterable[Tensor]) -> None:
         buffer.copy_(mean.view_as(buffer))
 
 
+def union(names: Iterable[str]) -> list[str]:
+    """What the processes name, all together, sorted, each once."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return sorted(set(names))
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, list(names))
+    return sorted({name for found in everywhere for name in found})
+
+
 def shard(extractor: Any, heads: Iterable[nn.Module], mesh: Any) -> None:
     """Spread a task's parameters over the processes (FSDP2), the backbone's block by block, in place, once.
 

@@ -3,32 +3,60 @@
 import json
 import math
 import platform
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from .distributed import union
 from .files import file_sha256, whole_file
 
 RESULTS = "results.json"
 _VERSIONS = ("siglip2-backbone", "torch", "torchvision", "timm", "transformers", "lightning", "torchmetrics")
 
 
+@dataclass(frozen=True)
+class Published:
+    """A published figure to set the own one beside.
+
+    Args:
+        metric: Name of the score, as in mIoU.
+        value: The figure as printed, in percent.
+        source: Paper and table.
+    """
+
+    metric: str
+    value: float
+    source: str
+
+
 class ResultWriter(Callback):
-    """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the classes."""
+    """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the scores.
+
+    Args:
+        published: A figure to compare with: its metric, value in percent, and source.
+    """
+
+    def __init__(self, published: Published | None = None) -> None:
+        self.published = published
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write and print."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        skipped = union(data.skipped.get("test", ()))  # of all processes, before only one goes on
         if not trainer.is_global_zero:
             return
         limit = trainer.limit_test_batches  # 1.0 is all batches, 1 is one; fast_dev_run sets it, too
         if not (isinstance(limit, float) and limit == 1.0):
             print("A part of the split was tested: results.json is left as it was.")
             return
-        result = collect(trainer, pl_module)
+        result = collect(trainer, pl_module) | {"skipped": skipped}
+        if self.published:
+            result["published"] = _compared(self.published, result)
         path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -70,13 +98,39 @@ def result_of(checkpoint: Path) -> dict[str, Any] | None:
     return None
 
 
+def _compared(published: Published, result: dict[str, Any]) -> dict[str, Any]:
+    """The published figure, the own one less it, in percent, and how much of the split both are of."""
+    own, protocol = result["metrics"].get(published.metric), result["protocol"]
+    whole = protocol["images"] == protocol.get("images_published", protocol["images"]) and not result["skipped"]
+    difference = None if own is None else 100 * own - published.value
+    return asdict(published) | {"difference": difference, "whole_split": whole}
+
+
 def _print(result: dict[str, Any], path: Path) -> None:
     table = Table("class", "IoU", "acc")
     for name, row in result["classes"].items():
         table.add_row(name, *(_percent(row[k], 1) for k in ("IoU", "acc")))
     console = Console()
     console.print(table)
+    if "published" in result:
+        console.print(_comparison(result))
+    if result["skipped"]:
+        console.print(f"{len(result['skipped'])} images were skipped, see {path}", highlight=False)
     console.print(f"mIoU {_percent(result['metrics']['mIoU'], 2)} %, written to {path}", highlight=False)
+
+
+def _comparison(result: dict[str, Any]) -> Table:
+    """One row: the own figure beside the published one."""
+    published, protocol = result["published"], result["protocol"]
+    table = Table("score", "here", "published", "difference", Column("source", overflow="fold"))
+    own, difference = result["metrics"].get(published["metric"]), published["difference"]
+    signed = "-" if difference is None else f"{difference:+.1f}"
+    table.add_row(published["metric"], _percent(own, 1), f"{published['value']:.1f}", signed, published["source"])
+    if not published["whole_split"]:
+        counted = protocol["images"] - len(result["skipped"])
+        of = protocol.get("images_published", protocol["images"])
+        table.caption = f"Not comparable: {counted} of {of} images."
+    return table
 
 
 def _percent(value: float | None, digits: int) -> str:

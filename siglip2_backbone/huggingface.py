@@ -171,6 +171,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
     config_class = Siglip2BackboneConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
+    tower: Siglip2VisionTransformer
     supports_gradient_checkpointing = True
     _no_split_modules = ["Block"]  # noqa: RUF012
     _supports_sdpa = True  # timm's blocks call it

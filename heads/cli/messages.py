@@ -1,5 +1,7 @@
 """What is said on the terminal: errors without what parsers and workers wrap around them, and no idle advice."""
 
+import re
+
 # What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, and a
 # folder that already holds the checkpoints of this run.
 # The last one is Lightning's own call of a deprecated function of torch.
@@ -10,8 +12,6 @@ LIGHTNING_ADVICE = (
     "Checkpoint directory .* exists and is not empty",
     ".*LeafSpec",
 )
-
-import re
 
 _RAISED = re.compile(r"^[\w.]*Error: ", re.MULTILINE)  # how the last line of a traceback begins
 _WRAPPING = (

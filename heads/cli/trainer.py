@@ -50,6 +50,7 @@ class DenseCLI(LightningCLI):
         """Defaults, callbacks, and the links from data to task."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(ResultWriter, "results")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs",
@@ -168,7 +169,6 @@ def run(command: str, arguments: list[str]) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            trainer_defaults={"callbacks": [ResultWriter()]},
             save_config_kwargs={"overwrite": True},
             parser_class=DenseParser,
             parser_kwargs={"prog": "siglip2"},

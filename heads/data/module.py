@@ -90,8 +90,8 @@ class DenseDataModule(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Say, once for each file, which ones a data set has passed over; tasks do not see it."""
-        stage = str(self.trainer.state.stage) if self.trainer else "none"
-        seen = self.skipped.setdefault(stage, [])
+        stage: Any = self.trainer.state.stage if self.trainer else None
+        seen = self.skipped.setdefault(stage.value if stage else "none", [])
         for reason in (reason for reasons in batch.pop("skipped", ()) for reason in reasons):
             if reason not in seen:
                 seen.append(reason)

@@ -11,8 +11,8 @@ background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable 
 person pottedplant sheep sofa train tvmonitor
 """.split()
 
-# Alphabetical, as open-mmlab/mmsegmentation's converter numbers them. An older list of its 60 classes has another order,
-# VOC's 20 first, beside the same label PNGs.
+# Alphabetical, as open-mmlab/mmsegmentation's converter numbers them. An older list of its 60 classes has another
+# order, VOC's 20 first, beside the same label PNGs.
 _CONTEXT = """
 aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling
 chair cloth computer cow cup curtain dog door fence floor flower food grass ground horse keyboard

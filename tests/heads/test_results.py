@@ -1,8 +1,12 @@
 import json
+import shutil
+import warnings
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from heads.results import ResultWriter
+from heads.results import Published, ResultWriter
 
 
 def test_result_file_says_what_was_measured_and_how(task, data, trainer, tmp_path, capsys):
@@ -41,3 +45,52 @@ def test_a_part_of_the_split_leaves_the_result_alone(task, data, trainer, tmp_pa
     (tmp_path / "results.json").write_text("whole")
     trainer(callbacks=[ResultWriter()], limit_test_batches=1).test(task, data, verbose=False)
     assert (tmp_path / "results.json").read_text() == "whole"
+
+
+FIGURE = Published("mIoU", 41.6, "a paper, table 1")
+
+
+def test_the_published_figure_stands_beside_the_own_one(task, data, trainer, tmp_path, capsys):
+    (metrics,) = trainer(callbacks=[ResultWriter(FIGURE)]).test(task, data, verbose=False)
+    found = json.loads((tmp_path / "results.json").read_text())["published"]
+    difference = 100 * metrics["test/mIoU"] - 41.6
+    assert found == {"metric": "mIoU", "value": 41.6, "source": "a paper, table 1"} | {
+        "difference": pytest.approx(difference),
+        "whole_split": True,
+    }
+    printed = capsys.readouterr().out
+    assert "a paper, table 1" in printed and f"{difference:+.1f}" in printed and "Not comparable" not in printed
+
+
+def test_a_part_of_a_published_split_is_said_not_to_be_comparable(task, data, trainer, tmp_path, capsys):
+    data.protocol["images_published"] = 500
+    trainer(callbacks=[ResultWriter(FIGURE)]).test(task, data, verbose=False)
+    assert not json.loads((tmp_path / "results.json").read_text())["published"]["whole_split"]
+    assert "Not comparable: 3 of 500 images" in capsys.readouterr().out
+
+
+def test_a_score_that_there_is_not_is_not_compared(task, data, trainer, tmp_path):
+    trainer(callbacks=[ResultWriter(Published("PQ", 50.0, "x"))]).test(task, data, verbose=False)
+    assert json.loads((tmp_path / "results.json").read_text())["published"]["difference"] is None
+
+
+def test_damaged_files_are_named_once_in_warning_and_result_and_count_for_nothing(
+    task, data, trainer, scenes, tmp_path, capsys
+):
+    root = shutil.copytree(scenes, tmp_path / "scenes")
+    whole = trainer(callbacks=[ResultWriter()]).test(task, data, verbose=False)
+    for split in ("train", "val"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / split / "9.png")
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / f"{split}annot" / "9.png")
+        (root / split / "9.png").write_bytes(b"damaged")
+    data.root, data.skip_corrupt = str(root), True
+    run = trainer(callbacks=[ResultWriter(FIGURE)], max_epochs=2, num_sanity_val_steps=0)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert run.test(task, data, verbose=False) == whole
+        run.fit(task, data)
+    named = [str(w.message).split(" is ")[0] for w in warned if str(w.message).startswith("Skipped: ")]
+    assert named == [f"Skipped: {root / split / '9.png'}" for split in ("val", "train", "val")]  # once in each stage
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert len(result["skipped"]) == 1 and result["protocol"]["images"] == 4
+    assert "Not comparable: 3 of 4 images" in capsys.readouterr().out
