@@ -130,5 +130,6 @@ def test_each_split_is_described_by_its_own_folders(copy):
     module.setup("fit")
     module.setup("test")
     expected = {"data": "SegmentationFolder", "images": 3, "seed": 3, "ignore_values": [7, 255]}
+    expected |= {"recipe": "plain", "scale": [0.5, 2.0], "reduce_zero_label": False, "test_resize": [48, 64]}
     for split, name in (("val", "val"), ("test", "more")):
         assert module.describe(split) == expected | {"split": name, "folders": [name, f"{name}annot"]}
