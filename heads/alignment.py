@@ -1,0 +1,27 @@
+"""The scale and shift by which relative depth is compared with metres: least squares, one image at a time."""
+
+import torch
+from torch import Tensor
+
+
+def scale_and_shift(prediction: Tensor, target: Tensor, *, shift: bool = True) -> tuple[Tensor, Tensor]:
+    """The numbers that minimise ``sum((scale * prediction + shift - target) ** 2)``.
+
+    Where all predictions are equal the scale is 0 and the shift the targets' mean, which is a minimum as well.
+
+    Args:
+        prediction: Values of an image's valid pixels, ``(N,)``, N at least 1.
+        target: What they should be, ``(N,)``.
+        shift: Fit a shift; without it the shift is 0.
+
+    Returns:
+        Scale and shift, without dimensions.
+
+    Source: MiDaS (arXiv:1907.01341, equation 4), in centred form, which loses fewer digits than the normal equations.
+    """
+    middle, aim = (prediction.mean(), target.mean()) if shift else (prediction.new_zeros(()), target.new_zeros(()))
+    centred = prediction - middle
+    spread = (centred * centred).sum()
+    known = spread > 0
+    scale = torch.where(known, (centred * (target - aim)).sum() / torch.where(known, spread, 1), 0)
+    return scale, aim - scale * middle

@@ -1,0 +1,60 @@
+"""Losses of normals. A pixel counts where its label has a direction; the others move neither value nor gradient."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_COSINE_LIMIT = 1 - 1e-4  # beyond it acos has no finite gradient
+
+
+def valid_normals(normal: Tensor) -> Tensor:
+    """Where normals ``(..., 3, H, W)`` have a direction: bool ``(..., H, W)``."""
+    return normal.isfinite().all(dim=-3) & (normal != 0).any(dim=-3)
+
+
+class AngularLoss(nn.Module):
+    """Mean angle between predicted and true normals [rad] over all valid pixels of a batch together.
+
+    The cosine is held within 1 - 0.0001, so a perfect prediction has 0.0141.
+
+    Source: angular_loss of mbanani/probe3d @ a1f1464.
+    """
+
+    def forward(self, normal: Tensor, target: Tensor) -> Tensor:
+        """The loss of normals ``(B, 3, H, W)``, of any length above 0; 0 where no pixel is valid."""
+        valid = valid_normals(target)
+        return _mean(_angle(_pixels(normal, valid), _pixels(target, valid)))
+
+
+class UncertaintyLoss(nn.Module):
+    """Negative log-likelihood of normals that are spread by the angle from the predicted one, of predicted sharpness.
+
+    ``log(1 + exp(-kappa * pi)) - log(kappa ** 2 + 1) + kappa * angle`` with ``kappa = elu(x) + 1.01``, x the fourth
+    channel, over all valid pixels of a batch together.
+
+    Source: Bae et al. (arXiv:2109.09881); angular_loss of mbanani/probe3d @ a1f1464. It holds the cosine as
+    :class:`AngularLoss` does.
+    """
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of normals with their sharpness, ``(B, 4, H, W)``; 0 where no pixel is valid."""
+        valid = valid_normals(target)
+        found = _pixels(output, valid)
+        kappa = F.elu(found[:, 3]) + 1.01
+        angle = _angle(found[:, :3], _pixels(target, valid))
+        return _mean(F.softplus(-kappa * math.pi) - torch.log(kappa * kappa + 1) + kappa * angle)
+
+
+def _pixels(maps: Tensor, valid: Tensor) -> Tensor:
+    """Valid pixels of ``(B, C, H, W)`` as ``(N, C)``."""
+    return maps.movedim(1, -1)[valid]
+
+
+def _angle(normal: Tensor, target: Tensor) -> Tensor:
+    return F.cosine_similarity(normal, target, dim=1).clamp(-_COSINE_LIMIT, _COSINE_LIMIT).acos()
+
+
+def _mean(losses: Tensor) -> Tensor:
+    return losses.sum() / max(1, len(losses))
