@@ -1,5 +1,7 @@
 """Metrics over a whole split."""
 
+from .depth import DepthMetrics
+from .normals import NormalsMetrics
 from .segmentation import SegmentationMetrics
 
-__all__ = ["SegmentationMetrics"]
+__all__ = ["DepthMetrics", "NormalsMetrics", "SegmentationMetrics"]

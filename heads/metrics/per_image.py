@@ -1,0 +1,56 @@
+"""Scores that are taken for each image and then averaged."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class PerImageMetric(Metric):
+    """Keeps a few float64 numbers of each image, so that their mean is the same however the images are spread.
+
+    The sums are exact to the last bit (``math.fsum``): several processes give what one gives.
+
+    Args:
+        columns: Numbers of an image.
+        options: Of torchmetrics.
+
+    Attributes:
+        excluded: Images without a valid pixel; they are in no mean.
+    """
+
+    full_state_update = False
+    values: Any
+    excluded: Tensor
+
+    def __init__(self, columns: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.columns = columns
+        self.add_state("values", [], dist_reduce_fx="cat")
+        self.add_state("excluded", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def _add(self, numbers: Sequence[Tensor] | None) -> None:
+        """Keep an image's numbers; ``None`` for one without a valid pixel."""
+        if numbers is None:
+            self.excluded += 1
+        else:
+            self.values.append(torch.stack([n.double() for n in numbers]))
+
+    def _counts(self) -> dict[str, Tensor]:
+        return {"images": torch.tensor(len(self._rows())), "excluded": self.excluded}
+
+    def _rows(self) -> list[list[float]]:
+        """The numbers of each image, image by image."""
+        if len(self.values) == 0:
+            return []
+        rows: list[list[float]] = dim_zero_cat(self.values).view(-1, self.columns).tolist()
+        return rows
+
+
+def mean(values: Sequence[float]) -> Tensor:
+    """Their mean in float64, of the exact sum; NaN where there are none."""
+    return torch.tensor(math.fsum(values) / len(values) if values else math.nan, dtype=torch.float64)
