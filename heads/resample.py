@@ -11,13 +11,19 @@ from .data.geometry import Geometry
 _CHUNK = 2**26  # elements of upsampled logits held at once: 256 MiB
 
 
-def to_pixels(maps: Tensor, reduction: int, size: tuple[int, int]) -> Tensor:
+def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Upsample ``(B, C, rows, columns)`` to cells x reduction and cut it to the image's ``size`` (height, width) [px].
 
     Where the cells cover less than the image (27 x 14 of 384 px), the last pixels are repeated.
+
+    Args:
+        maps: The cells.
+        reduction: Pixels per cell, which need not be whole; those of all rows or columns together are.
+        size: Height and width of the image [px].
+        mode: bilinear or bicubic.
     """
-    rows, columns = maps.shape[-2:]
-    pixels = F.interpolate(maps, size=(rows * reduction, columns * reduction), mode="bilinear", align_corners=False)
+    covered = [round(cells * reduction) for cells in maps.shape[-2:]]
+    pixels = F.interpolate(maps, size=covered, mode=mode, align_corners=False)
     pixels = pixels[..., : size[0], : size[1]]
     bottom, right = size[0] - pixels.shape[-2], size[1] - pixels.shape[-1]
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels

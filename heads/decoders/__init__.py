@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from .dpt import DptDecoder
 from .linear import LinearDecoder
 
-DECODERS: dict[str, Callable[..., nn.Module]] = {"linear": LinearDecoder}
+DECODERS: dict[str, Callable[..., nn.Module]] = {"linear": LinearDecoder, "dpt": DptDecoder}
 
 
 def build_decoder(
@@ -25,4 +26,4 @@ def build_decoder(
         raise ValueError(f"decoder_args {args} do not fit the decoder {name!r}: {error}.") from error
 
 
-__all__ = ["DECODERS", "LinearDecoder", "build_decoder"]
+__all__ = ["DECODERS", "DptDecoder", "LinearDecoder", "build_decoder"]

@@ -1,41 +1,60 @@
-"""The linear probe."""
+"""The linear probe, on one layer or on several."""
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .cells import finer
 
 
 class LinearDecoder(nn.Module):
-    """BatchNorm, then a 1 x 1 convolution, on one map.
+    """BatchNorm, then a 1 x 1 convolution, on the concatenated maps.
 
     Source: BNHead of facebookresearch/dinov2 @ b8931f7 (``eval/segmentation/models/decode_heads/linear_head.py``), with
-    the initialisation N(0, 0.01) of DINOv3's and without its dropout of 0.1.
+    the initialisation N(0, 0.01) of DINOv3's and without its dropout of 0.1. Depth with ``upsample=4`` and no
+    BatchNorm is DINOv2's (``eval/depth/models/decode_heads/linear_head.py``, whose norm is commented out).
 
     Args:
-        channels: Channels of the maps; one map.
-        reductions: Pixels per cell of the maps.
+        channels: Channels of the maps.
+        reductions: Pixels per cell of the maps, the same for all.
         out_channels: Channels of the logits.
+        batch_norm: Normalise the channels first.
+        upsample: Factor by which the features are upsampled bilinearly before the convolution.
 
     Attributes:
         reduction: Pixels per cell of the logits.
 
     Raises:
-        ValueError: There is not exactly one map.
+        ValueError: The maps differ in their reductions, or the factor is below 1.
     """
 
-    def __init__(self, channels: Sequence[int], reductions: Sequence[int], out_channels: int) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        out_channels: int,
+        *,
+        batch_norm: bool = True,
+        upsample: int = 1,
+    ) -> None:
         super().__init__()
-        if len(channels) != 1:
+        if len(set(reductions)) != 1:
             raise ValueError(
-                f"The linear decoder reads one layer, got {len(channels)}; set layers to one block, as in [-1]."
+                f"The linear decoder reads layers of one reduction, got {list(reductions)}; choose other layers."
             )
-        self.reduction = reductions[0]
-        self.norm = nn.BatchNorm2d(channels[0])
-        self.classifier = nn.Conv2d(channels[0], out_channels, kernel_size=1)
+        self.reduction = finer(reductions[0], upsample)
+        self.upsample = upsample
+        self.norm = nn.BatchNorm2d(sum(channels)) if batch_norm else nn.Identity()
+        self.classifier = nn.Conv2d(sum(channels), out_channels, kernel_size=1)
         nn.init.normal_(self.classifier.weight, std=0.01)
         self.classifier.bias.data.zero_()  # type: ignore[union-attr]  # Conv2d has one by default
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Logits ``(B, out_channels, rows, columns)``."""
-        logits: Tensor = self.classifier(self.norm(maps[0]))
+        """Logits ``(B, out_channels, rows, columns)``, by ``upsample`` more rows and columns than the maps have."""
+        x = self.norm(torch.cat(maps, dim=1))
+        if self.upsample > 1:
+            x = F.interpolate(x, scale_factor=self.upsample, mode="bilinear", align_corners=False)
+        logits: Tensor = self.classifier(x)
         return logits

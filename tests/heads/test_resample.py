@@ -14,6 +14,16 @@ def test_cells_times_reduction_then_cut():
     assert torch.equal(to_pixels(maps, 8, (29, 33)), full[..., :29, :33])
 
 
+def test_pixels_per_cell_need_not_be_whole():
+    maps = torch.randn(1, 2, 4, 8)  # four cells of 3.5 px for each patch of 14 px
+    assert torch.equal(to_pixels(maps, 3.5, (14, 28)), F.interpolate(maps, size=(14, 28), mode="bilinear"))
+
+
+def test_bicubic_on_request():
+    maps = torch.randn(1, 2, 4, 8)
+    assert torch.equal(to_pixels(maps, 4, (16, 32), "bicubic"), F.interpolate(maps, size=(16, 32), mode="bicubic"))
+
+
 def test_a_cell_lands_on_its_own_pixels():
     maps = torch.zeros(1, 1, 4, 4)
     maps[..., 1, 2] = 1

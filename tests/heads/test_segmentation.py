@@ -97,11 +97,9 @@ def test_predict_on_extreme_sizes(task, size):
     assert task.predict(torch.zeros(3, *size, dtype=torch.uint8)).shape == size
 
 
-def test_no_class_list_and_too_many_layers_are_refused(checkpoint):
+def test_no_class_list_and_no_layer_are_refused(checkpoint):
     with pytest.raises(ValueError, match="classes is None"):
         SegmentationTask(str(checkpoint), None)
-    with pytest.raises(ValueError, match="one layer, got 2"):
-        SegmentationTask(str(checkpoint), 3, layers=[0, 1])
     with pytest.raises(ValueError, match="out_indices is"):
         SegmentationTask(str(checkpoint), 3, layers=[])
 

@@ -201,7 +201,7 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("predict", ["--ckpt_path", "CKPT", "--data.predict_images", "gone"], "No folder gone"),
         ("fit", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("test", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
-        ("fit", ["--model.layers", "[0, 1]"], "one layer, got 2"),
+        ("fit", ["--model.decoder_args", "{upsample: 0}"], "upsample is 0"),
         ("fit", ["--trainer.precision", "bf16-true"], "trainer.precision is bf16-true; the head computes in float32"),
         ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
         ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),

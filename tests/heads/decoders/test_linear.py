@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from heads.decoders import LinearDecoder, build_decoder
 
@@ -13,9 +14,26 @@ def test_is_batchnorm_then_1x1_convolution():
     assert decoder.reduction == 16
 
 
-def test_reads_one_map():
-    with pytest.raises(ValueError, match=r"one layer, got 2; set layers"):
-        LinearDecoder([6, 6], [16, 16], 4)
+def test_several_layers_are_concatenated():
+    decoder = LinearDecoder([6, 5], [16, 16], 4).eval()
+    maps = [torch.randn(2, c, 3, 5) for c in (6, 5)]
+    alone = LinearDecoder([11], [16], 4).eval()
+    alone.load_state_dict(decoder.state_dict())
+    assert torch.equal(decoder(maps), alone([torch.cat(maps, dim=1)]))
+
+
+def test_features_are_upsampled_before_the_convolution():
+    decoder = LinearDecoder([6], [14], 4, batch_norm=False, upsample=4)
+    assert decoder.reduction == 3.5 and isinstance(LinearDecoder([6], [16], 4, upsample=4).reduction, int)
+    x = torch.randn(2, 6, 3, 5)
+    torch.testing.assert_close(decoder([x]), decoder.classifier(F.interpolate(x, scale_factor=4, mode="bilinear")))
+
+
+def test_layers_of_different_reductions_and_factors_below_1_are_refused():
+    with pytest.raises(ValueError, match=r"layers of one reduction, got \[8, 16\]; choose other layers"):
+        LinearDecoder([6, 6], [8, 16], 4)
+    with pytest.raises(ValueError, match="upsample is 0; expected a whole factor of at least 1"):
+        LinearDecoder([6], [16], 4, upsample=0)
 
 
 def test_unknown_names_and_arguments_are_refused():
