@@ -61,6 +61,7 @@ class DenseTask(LightningModule):
 
     task: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]  # the score that tells the best head and epoch, and "max" or "min"
+    units: ClassVar[dict[str, str]] = {}  # of scores, for what is printed; "%" prints a share as per cent
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class DenseTask(LightningModule):
         self.best_head = 0  # of a sweep, by the last validation
         self.sweep_scores: list[float | None] = [None] * len(self.settings)
         self.save_hyperparameters(dict(own) | backbone.arguments | training)
+        self.tables: dict[str, dict[str, dict[str, float]]] = {}  # of the last scores: table, row, column
         self.trained_with: dict[str, Any] | None = None  # arguments of the run that a loaded checkpoint comes from
         self._fingerprint: str | None = None
         self._validated: tuple[int, dict[str, float]] | None = None  # the step, and what was found there

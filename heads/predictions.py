@@ -1,4 +1,4 @@
-"""Write what `siglip2 predict` finds: a label PNG and an overlay for each image."""
+"""Write what `siglip2 predict` finds: the files that the task makes of each image."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from .files import whole_file
 
 
 class PredictionWriter(Callback):
-    """Writes ``labels/NAME.png`` (palette PNG of class indices, original size) and ``overlays/NAME.jpg``.
+    """Writes what a task found in each image at its original size, in folders by kind.
+
+    Segmentation: ``labels/NAME.png`` (palette PNG of class indices) and ``overlays/NAME.jpg``; depth and normals: see
+    :mod:`heads.pixel_files`.
 
     Args:
         output_dir: Folder to write to; ``predictions`` below the trainer's default_root_dir if not given.
@@ -39,12 +42,10 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the batch."""
-        task: Any = pl_module  # one with colours
+        task: Any = pl_module  # one that writes
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions").expanduser()
-        palette = np.array(list(task.colours.values()), dtype=np.uint8)
-        for labels, path in zip(outputs, batch["path"], strict=True):
-            write_labels(labels, palette, folder / "labels" / f"{Path(path).stem}.png")
-            write_overlay(labels, palette, Path(path), folder / "overlays" / f"{Path(path).stem}.jpg", self.opacity)
+        for found, path in zip(outputs, batch["path"], strict=True):
+            task.write(found, Path(path), folder, self.opacity)
 
 
 def write_labels(labels: Tensor, palette: np.ndarray, path: Path) -> None:

@@ -29,12 +29,12 @@ def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str =
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 
-def scores_at(logits: Tensor, reduction: int, geometry: Geometry) -> Tensor:
+def scores_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
     """Logits of an image's cells at its original size, ``(B, C, H, W)``."""
     return geometry.to_original(to_pixels(logits, reduction, geometry.image_size))
 
 
-def labels_at(logits: Tensor, reduction: int, geometry: Geometry) -> Tensor:
+def labels_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
     """Index of the largest of :func:`scores_at`, ``(B, H, W)`` int64.
 
     A few classes at a time are upsampled, to bound the memory.

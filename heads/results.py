@@ -25,7 +25,7 @@ class Published:
 
     Args:
         metric: Name of the score, as in mIoU.
-        value: The figure as printed, in percent.
+        value: The figure as printed: a share in per cent, anything else in its unit.
         source: Paper and table.
     """
 
@@ -38,7 +38,7 @@ class ResultWriter(Callback):
     """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the scores.
 
     Args:
-        published: A figure to compare with: its metric, value in percent, and source.
+        published: A figure to compare with: its metric, value and source.
     """
 
     def __init__(self, published: Published | None = None) -> None:
@@ -56,21 +56,25 @@ class ResultWriter(Callback):
             return
         result = collect(trainer, pl_module) | {"skipped": skipped}
         if self.published:
-            result["published"] = _compared(self.published, result)
+            result["published"] = _compared(self.published, result, pl_module.units.get(self.published.metric, ""))
         path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-        _print(result, path)
+        _print(result, pl_module, path)
 
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     """Everything that another number must agree in before the two can be compared, as plain data."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     trained = task.trained_with or dict(task.hparams)
+    tables = {
+        title: {name: {k: finite(v) for k, v in row.items()} for name, row in rows.items()}
+        for title, rows in task.tables.items()
+    }
     return {
         "task": task.task,
         "metrics": {k.removeprefix("test/"): finite(float(v)) for k, v in trainer.callback_metrics.items()},
-        "classes": {name: {k: finite(v) for k, v in row.items()} for name, row in task.per_class.items()},
+        **tables,
         "protocol": task.protocol() | data.describe("test"),
         "training": {key: value for key, value in trained.items() if key not in ("classes", "backbone")},
         "backbone": task.card()["backbone"],
@@ -98,40 +102,51 @@ def result_of(checkpoint: Path) -> dict[str, Any] | None:
     return None
 
 
-def _compared(published: Published, result: dict[str, Any]) -> dict[str, Any]:
-    """The published figure, the own one less it, in percent, and how much of the split both are of."""
+def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[str, Any]:
+    """The published figure, the own one less it, and whether both are of the whole split."""
     own, protocol = result["metrics"].get(published.metric), result["protocol"]
     whole = protocol["images"] == protocol.get("images_published", protocol["images"]) and not result["skipped"]
-    difference = None if own is None else 100 * own - published.value
+    difference = None if own is None else (100 * own if unit == "%" else own) - published.value
     return asdict(published) | {"difference": difference, "whole_split": whole}
 
 
-def _print(result: dict[str, Any], path: Path) -> None:
-    table = Table("class", "IoU", "acc")
-    for name, row in result["classes"].items():
-        table.add_row(name, *(_percent(row[k], 1) for k in ("IoU", "acc")))
-    console = Console()
-    console.print(table)
+def _print(result: dict[str, Any], task: Any, path: Path) -> None:
+    """The task's tables, or its scores where it has none, and the score that it goes by."""
+    console, scores = Console(), result["metrics"]
+    tables = {title: result[title] for title in task.tables} or {"score": {name: {"": v} for name, v in scores.items()}}
+    for title, rows in tables.items():
+        columns = list(next(iter(rows.values())))
+        table = Table(title, *columns)
+        for name, row in rows.items():
+            table.add_row(name, *(_shown(row[c], task.units.get(c or name, ""), 1 if c else 3) for c in columns))
+        console.print(table)
     if "published" in result:
-        console.print(_comparison(result))
+        console.print(_comparison(result, task.units.get(result["published"]["metric"], "")))
     if result["skipped"]:
         console.print(f"{len(result['skipped'])} images were skipped, see {path}", highlight=False)
-    console.print(f"mIoU {_percent(result['metrics']['mIoU'], 2)} %, written to {path}", highlight=False)
+    name = task.monitor[0]
+    unit = task.units.get(name, "")
+    console.print(f"{name} {_shown(scores[name], unit, 3)} {unit}, written to {path}", highlight=False)
 
 
-def _comparison(result: dict[str, Any]) -> Table:
+def _shown(value: float | None, unit: str, digits: int) -> str:
+    """A share in per cent, anything else as it is."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.{min(digits, 2)}f}" if unit == "%" else f"{value:.{digits}f}"
+
+
+def _comparison(result: dict[str, Any], unit: str) -> Table:
     """One row: the own figure beside the published one."""
     published, protocol = result["published"], result["protocol"]
     table = Table("score", "here", "published", "difference", Column("source", overflow="fold"))
     own, difference = result["metrics"].get(published["metric"]), published["difference"]
-    signed = "-" if difference is None else f"{difference:+.1f}"
-    table.add_row(published["metric"], _percent(own, 1), f"{published['value']:.1f}", signed, published["source"])
+    digits = 1 if unit == "%" else 3
+    signed = "-" if difference is None else f"{difference:+.{digits}f}"
+    figure = f"{published['value']:.{digits}f}"
+    table.add_row(published["metric"], _shown(own, unit, digits), figure, signed, published["source"])
     if not published["whole_split"]:
         counted = protocol["images"] - len(result["skipped"])
         of = protocol.get("images_published", protocol["images"])
         table.caption = f"Not comparable: {counted} of {of} images."
     return table
-
-
-def _percent(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}"

@@ -61,5 +61,6 @@ def without_sweep(
     best = card["sweep"]["best"]
     chosen = card["sweep"]["heads"][best]
     prefix, alone = f"decoder.{best}.", "decoder."
-    tensors = {alone + name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    tensors = {name: t for name, t in state.items() if not name.startswith(alone)}  # what the heads share
+    tensors |= {alone + name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     return dict(arguments) | {"sweep": None, "lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}, tensors

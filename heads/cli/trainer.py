@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,7 +45,7 @@ class DenseCLI(LightningCLI):
     """LightningCLI for any task and data module of this library.
 
     Checkpoints, logs, results and predictions go below ``trainer.default_root_dir``. Each epoch ends with a checkpoint
-    ``last`` to go on from; ``best`` is the one with the highest validation mIoU.
+    ``last`` to go on from; ``best`` is the one with the best validation score that the task goes by (its ``monitor``).
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -54,8 +56,7 @@ class DenseCLI(LightningCLI):
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs",
-                "checkpoint.monitor": "val/mIoU",
-                "checkpoint.mode": "max",
+                "checkpoint.mode": "",  # the task's, see monitored
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
                 "checkpoint.save_on_train_epoch_end": True,  # once the epoch is counted as done: it resumes there
@@ -70,10 +71,12 @@ class DenseCLI(LightningCLI):
         """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Turn ``best`` and ``last`` into paths, and keep predictions out of memory."""
+        """Go by the task's score, turn ``best`` and ``last`` into paths, and keep predictions out of memory."""
         config = self.config[self.subcommand]
+        saver = config["checkpoint"]
+        saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
         config["ckpt_path"] = find_checkpoint(
-            config["ckpt_path"], config["checkpoint"]["dirpath"], str(self.subcommand)
+            config["ckpt_path"], saver["dirpath"], str(self.subcommand), saver["mode"]
         )
         if self.subcommand == "predict":
             config["return_predictions"] = False
@@ -89,12 +92,34 @@ class DenseCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
+    """The score that tells the best checkpoint, and whether it is to be high (max) or low (min).
+
+    Args:
+        monitor: What was asked for; by default it is the task's own.
+        mode: What was asked for, or "".
+        task: Import path of the task.
+
+    Raises:
+        ValueError: Another score than the task's is asked for, without a mode.
+    """
+    module, _, name = task.rpartition(".")
+    score, own_mode = getattr(import_module(module), name).monitor
+    if monitor in (None, f"val/{score}"):
+        return f"val/{score}", mode or own_mode
+    if not mode:
+        raise ValueError(
+            f"checkpoint.monitor is {monitor}; set checkpoint.mode as well: max if higher is better, or min."
+        )
+    return str(monitor), mode
+
+
 def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or "runs").expanduser() / "checkpoints")
 
 
-def find_checkpoint(asked: str | None, folder: str, subcommand: str) -> str | None:
-    """The checkpoint that ``--ckpt_path`` means: a path, or the run's own with the highest score, or its newest.
+def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str = "max") -> str | None:
+    """The checkpoint that ``--ckpt_path`` means: a path, or the run's own with the best score, or its newest.
 
     ``fit --ckpt_path last`` starts from the beginning where there is none yet, so that one command both starts and
     resumes a run.
@@ -115,7 +140,7 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str) -> str | No
             f"{subcommand} needs a trained head: pass --ckpt_path best, --ckpt_path last or the path of a checkpoint."
         )
     if asked in ("best", "last"):
-        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=_score if asked == "best" else _age)
+        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=_score(mode) if asked == "best" else _age)
         if not found and subcommand == "fit":
             return None
         if not found:
@@ -130,11 +155,16 @@ def _age(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _score(path: Path) -> float:
-    """The monitored score that a checkpoint was saved with; files may have been moved, so their age tells nothing."""
-    states = read_checkpoint(path).get("callbacks", {}).values()
-    scores = [float(s["current_score"]) for s in states if s.get("current_score") is not None]
-    return max(scores, default=float("-inf"))
+def _score(mode: str) -> Callable[[Path], float]:
+    """How good the monitored score is that a checkpoint was saved with; its age tells nothing, files may be moved."""
+    sign = -1 if mode == "min" else 1
+
+    def score(path: Path) -> float:
+        states = read_checkpoint(path).get("callbacks", {}).values()
+        scores = [sign * float(s["current_score"]) for s in states if s.get("current_score") is not None]
+        return max(scores, default=float("-inf"))
+
+    return score
 
 
 def check_owner() -> None:

@@ -33,6 +33,7 @@ class DenseDataModule(LightningDataModule):
     """
 
     test_split: str
+    classes: Any = None  # :data:`heads.data.classes.ClassSpec` of the labels, where they are classes
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int, eval_batch_size: int | None = None) -> None:
