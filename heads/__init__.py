@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .data.module import DenseDataModule
     from .data.pascal import PascalContext, PascalVOC
     from .data.segmentation_folder import SegmentationFolder
+    from .depth import DepthTask
     from .extractor import Extractor
     from .loading import export, load
+    from .normals import NormalsTask
     from .segmentation import SegmentationTask
     from .sharing import push
 
@@ -25,8 +27,10 @@ _HOMES = {
     "COCOStuff": "data.coco_stuff",
     "Cityscapes": "data.cityscapes",
     "DenseDataModule": "data.module",
+    "DepthTask": "depth",
     "Extractor": "extractor",
     "GeneratedScenes": "data.generated_scenes",
+    "NormalsTask": "normals",
     "PascalContext": "data.pascal",
     "PascalVOC": "data.pascal",
     "SegmentationFolder": "data.segmentation_folder",
@@ -41,8 +45,10 @@ __all__ = [
     "COCOStuff",
     "Cityscapes",
     "DenseDataModule",
+    "DepthTask",
     "Extractor",
     "GeneratedScenes",
+    "NormalsTask",
     "PascalContext",
     "PascalVOC",
     "SegmentationFolder",

@@ -6,6 +6,7 @@ from torch import nn
 
 from .dpt import DptDecoder
 from .linear import LinearDecoder
+from .pixel_heads import DepthHead, DepthOutput, NormalsHead
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {"linear": LinearDecoder, "dpt": DptDecoder}
 
@@ -26,4 +27,12 @@ def build_decoder(
         raise ValueError(f"decoder_args {args} do not fit the decoder {name!r}: {error}.") from error
 
 
-__all__ = ["DECODERS", "DptDecoder", "LinearDecoder", "build_decoder"]
+__all__ = [
+    "DECODERS",
+    "DepthHead",
+    "DepthOutput",
+    "DptDecoder",
+    "LinearDecoder",
+    "NormalsHead",
+    "build_decoder",
+]

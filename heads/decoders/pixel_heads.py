@@ -1,0 +1,87 @@
+"""From a decoder's logits to depth or normals of the cells."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DepthOutput = Literal["bins", "regression", "relative"]
+
+_BINS = 256
+_FLOOR = 0.1  # added to every bin's weight, so that each has a gradient through the sum
+
+
+class DepthHead(nn.Module):
+    """Depth of the cells from a decoder's logits.
+
+    ``bins``: 256 depths, spread evenly over the range, are averaged with the weights ``relu(logit) + 0.1``; what is
+    interpolated later is this average, not the logits. ``regression``: the range times the logit's sigmoid.
+    ``relative``: the logit itself, which stands for inverse depth up to a scale and a shift.
+
+    Source: facebookresearch/dinov2 @ b8931f7 (``eval/depth/models/decode_heads/decode_head.py``: classify with UD bins
+    and linear norm; scale_up), after AdaBins (arXiv:2011.14141); MiDaS (arXiv:1907.01341) for the last.
+
+    Args:
+        decoder: Puts out :meth:`logits` channels.
+        output: bins, regression or relative.
+        depth_range: Nearest and farthest depth [m].
+
+    Attributes:
+        reduction: Pixels per cell.
+    """
+
+    bins: Tensor
+
+    def __init__(self, decoder: nn.Module, output: DepthOutput, depth_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.output = output
+        self.depth_range = depth_range
+        self.reduction = decoder.reduction
+        self.register_buffer("bins", torch.linspace(*depth_range, _BINS), persistent=False)
+
+    @staticmethod
+    def logits(output: DepthOutput) -> int:
+        """Channels that the decoder puts out.
+
+        Raises:
+            ValueError: The output is unknown.
+        """
+        if output not in get_args(DepthOutput):
+            raise ValueError(f"output is {output!r}; expected one of {', '.join(get_args(DepthOutput))}.")
+        return _BINS if output == "bins" else 1
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Depth [m], or relative inverse depth, ``(B, 1, rows, columns)``."""
+        logits: Tensor = self.decoder(maps)
+        if self.output == "relative":
+            return logits
+        low, high = self.depth_range
+        if self.output == "regression":
+            return low + (high - low) * logits.sigmoid()
+        weights = logits.relu() + _FLOOR
+        depth = torch.einsum("bkhw,k->bhw", weights, self.bins.to(weights)) / weights.sum(dim=1)
+        return depth[:, None]
+
+
+class NormalsHead(nn.Module):
+    """Normals of the cells from a decoder's logits: its first three channels, made unit length.
+
+    Args:
+        decoder: Puts out three channels, or four: the last one tells how sharp a normal is, see
+            :class:`heads.losses.UncertaintyLoss`.
+
+    Attributes:
+        reduction: Pixels per cell.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.reduction = decoder.reduction
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Normals, and what is left of the logits, ``(B, 3 or 4, rows, columns)``."""
+        logits: Tensor = self.decoder(maps)
+        return torch.cat([F.normalize(logits[:, :3], dim=1), logits[:, 3:]], dim=1)
