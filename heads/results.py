@@ -46,6 +46,7 @@ class ResultWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write and print."""
+        task: Any = pl_module  # one with tables, units and a protocol
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         skipped = union(data.skipped.get("test", ()))  # of all processes, before only one goes on
         if not trainer.is_global_zero:
@@ -54,13 +55,13 @@ class ResultWriter(Callback):
         if not (isinstance(limit, float) and limit == 1.0):
             print("A part of the split was tested: results.json is left as it was.")
             return
-        result = collect(trainer, pl_module) | {"skipped": skipped}
+        result = collect(trainer, task) | {"skipped": skipped}
         if self.published:
-            result["published"] = _compared(self.published, result, pl_module.units.get(self.published.metric, ""))
+            result["published"] = _compared(self.published, result, task.units.get(self.published.metric, ""))
         path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-        _print(result, pl_module, path)
+        _print(result, task, path)
 
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
