@@ -7,6 +7,7 @@ import heads
 from heads import Extractor, SegmentationTask
 from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
+from heads.decoders import DECODERS, LinearDecoder
 
 
 @pytest.fixture
@@ -230,3 +231,33 @@ def test_other_backbones_can_be_tuned_as_well(data, trainer):
     before = copy(backbone)
     trainer(max_epochs=1).fit(task, data)
     assert any("running_mean" in name for name in changed(before, backbone))
+
+
+class LastMap(LinearDecoder):
+    def __init__(self, channels, reductions, out_channels):
+        super().__init__(channels[-1:], reductions[-1:], out_channels)
+
+    def forward(self, maps):
+        return super().forward(maps[-1:])
+
+
+@pytest.mark.parametrize("pyramid", ["resample", "sfp"])
+def test_a_head_on_a_pyramid_trains_and_loads(make, data, trainer, tmp_path, monkeypatch, pyramid):
+    monkeypatch.setitem(DECODERS, "last", LastMap)
+    task = make(pyramid=pyramid, decoder="last", tune="frozen" if pyramid == "resample" else "full")
+    before = copy(task)
+    fitted = trainer(max_epochs=1)
+    fitted.fit(task, data)
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    assert any("levels.3" in name for name in changed(before, task)) is (pyramid == "sfp")
+    loaded, image = heads.load(tmp_path / "a.ckpt"), torch.rand(1, 3, 48, 64)
+    assert loaded.extractor.reductions == [4, 8, 16, 32]
+    torch.testing.assert_close(loaded(image), task.eval()(image))
+
+
+def test_a_head_on_a_pyramid_does_not_read_the_same_blocks_without_one(make, monkeypatch):
+    monkeypatch.setitem(DECODERS, "last", LastMap)
+    pyramid, plain = make(pyramid="resample", decoder="last"), make(layers=[0, 1, 2, 3], decoder="last")
+    assert pyramid.card()["backbone"] == plain.card()["backbone"] | {"name": "siglip2_tiny_patch8_128_pyramid"}
+    with pytest.raises(ValueError, match=r"was trained with the backbone's .*'pyramid': 'resample'"):
+        plain.check_card(pyramid.card(), "a head")
