@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -270,17 +270,8 @@ class DenseTask(LightningModule):
     # How it is trained.
 
     def setup(self, stage: str) -> None:
-        """Refuse a trainer that would put the head into another type; know the backbone before it is trained.
-
-        Raises:
-            ValueError: The trainer's precision is not float32 or mixed.
-        """
-        precision = self.trainer.precision
-        if precision not in ("32-true", "bf16-mixed", "16-mixed"):
-            raise ValueError(
-                f"trainer.precision is {precision}; the head computes in float32. Leave it out, and set "
-                "model.precision to bfloat16 for the backbone."
-            )
+        """Refuse a trainer that does not train; know the backbone before it is trained."""
+        _check_trainer(self.trainer)
         # torch's DistributedDataParallel would broadcast these in every forward pass, also where a process has fewer
         # validation batches than another one and would wait for ever
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -448,3 +439,18 @@ def _check_training(options: Mapping[str, Any], tune: str) -> None:
         MovingAverage(options["ema_decay"])
     if options["sweep"] is not None and tune != "frozen":
         raise ValueError(f"A sweep shares one forward pass of a frozen backbone, but tune is {tune!r}. Leave one out.")
+
+
+def _check_trainer(trainer: Trainer) -> None:
+    """Refuse what would put the head into another type, or what Lightning takes and then stumbles over."""
+    if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}; the head computes in float32. Leave it out, and set "
+            "model.precision to bfloat16 for the backbone."
+        )
+    clip, batches = trainer.gradient_clip_val or 0, trainer.accumulate_grad_batches
+    if clip < 0 or batches < 1:
+        raise ValueError(
+            f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0, which clips "
+            "nothing, and at least 1."
+        )

@@ -46,9 +46,14 @@ class LoraSpec:
         if unknown := sorted(options.keys() - cls.__dataclass_fields__.keys()):
             raise ValueError(f"lora has no {', '.join(unknown)}; expected {', '.join(cls.__dataclass_fields__)}.")
         try:
-            return cls(**options | {"targets": tuple(options.get("targets", cls.targets))})
+            if isinstance(targets := options.get("targets", cls.targets), str) or options.get("rank", 1) % 1:
+                raise TypeError
+            return cls(**options | {"targets": tuple(targets)})
         except TypeError as error:
-            raise ValueError(f"lora is {options}: {error}.") from error
+            raise ValueError(
+                f"lora is {options}; expected a whole number as rank, numbers as alpha and dropout, and a list of "
+                "names as targets."
+            ) from error
 
     def plain(self) -> dict[str, Any]:
         """As numbers and lists, which is what a checkpoint holds."""

@@ -2,14 +2,15 @@
 
 import re
 
-# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, and a
-# folder that already holds the checkpoints of this run.
+# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, a
+# folder that already holds the checkpoints of this run, and a run without validation, of which ``fit`` itself speaks.
 # The last one is Lightning's own call of a deprecated function of torch.
 LIGHTNING_ADVICE = (
     ".*does not have many workers",
     "The number of training batches",
     ".*in eval mode at the start of training",
     "Checkpoint directory .* exists and is not empty",
+    ".*could not find the monitored key",
     ".*LeafSpec",
 )
 

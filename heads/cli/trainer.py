@@ -222,6 +222,10 @@ def run(command: str, arguments: list[str]) -> None:
 def _report(command: str, cli: DenseCLI) -> None:
     """Say where a finished fit has left its checkpoint, and what to type next."""
     saver = cli.trainer.checkpoint_callback
-    if command == "fit" and isinstance(saver, ModelCheckpoint) and saver.best_model_path and cli.trainer.is_global_zero:
+    if command != "fit" or not isinstance(saver, ModelCheckpoint) or not cli.trainer.is_global_zero:
+        return
+    if not saver.best_model_path and saver.last_model_path:
+        print(f"Nothing was validated, so there is no best checkpoint; the last one: {saver.last_model_path}")
+    if saver.best_model_path:
         print(f"Best {saver.monitor} {float(saver.best_model_score or 0):.4f}: {saver.best_model_path}")
         print("Next: siglip2 test, with the same arguments and --ckpt_path best")

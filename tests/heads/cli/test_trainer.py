@@ -177,6 +177,11 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(config, tmp_path)
     assert main([*arguments, "--ckpt_path", "last"]) == 0
 
 
+def test_a_fit_without_validation_says_where_its_checkpoint_is(config, tmp_path, capsys):
+    assert main(["fit", "--config", config(), "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"]) == 0
+    assert f"the last one: {tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
+
+
 def test_fit_with_last_starts_where_there_is_nothing(config):
     assert main(["fit", "--config", config(), "--ckpt_path", "last", "--trainer.max_epochs", "1"]) == 0
 
@@ -203,6 +208,8 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("test", ["--ckpt_path", "CKPT"], "any.ckpt is no readable checkpoint"),
         ("fit", ["--model.decoder_args", "{upsample: 0}"], "upsample is 0"),
         ("fit", ["--trainer.precision", "bf16-true"], "trainer.precision is bf16-true; the head computes in float32"),
+        ("fit", ["--trainer.gradient_clip_val=-1"], "gradient_clip_val is -1"),
+        ("fit", ["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches 0; expected"),
         ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
         ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
