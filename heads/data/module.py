@@ -59,6 +59,28 @@ class DenseDataModule(LightningDataModule):
             "seed": self.seed,
         } | self.protocol
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the order of training depends on; Lightning stores it in every checkpoint."""
+        return {"batch_size": self.batch_size, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with another order than that of the run; measuring may use any.
+
+        Raises:
+            ValueError: The seed or the batch size is another one.
+        """
+        if self.trainer is None or not self.trainer.training:
+            return
+        own = self.state_dict()
+        other = [
+            f"{key} = {value!r}, now {own.get(key)!r}" for key, value in state_dict.items() if own.get(key) != value
+        ]
+        if other:
+            raise ValueError(
+                f"The run to resume had data.{', data.'.join(other)}. Resume it with the same arguments, or start a "
+                "new run."
+            )
+
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"

@@ -129,6 +129,23 @@ def test_resuming_with_other_arguments_is_refused(trained, checkpoint, data, tra
         trainer().fit(task, data, ckpt_path=trained[1])
 
 
+@pytest.mark.parametrize("other", [{"batch_size": 3}, {"seed": 5}])
+def test_resuming_in_another_order_is_refused_and_measuring_is_not(trained, data, trainer, other):
+    for name, value in other.items():
+        setattr(data, name, value)
+    task = heads.load(trained[1])
+    path = without_callbacks(trained[1])
+    trainer(enable_checkpointing=False).test(task, data, ckpt_path=path, verbose=False)
+    with pytest.raises(ValueError, match=r"The run to resume had data\.(seed|batch_size) = \d, now \d"):
+        trainer(enable_checkpointing=False).fit(task, data, ckpt_path=path)
+
+
+def without_callbacks(path):
+    """The checkpoint for a trainer that has not the saver which wrote it."""
+    torch.save(torch.load(path, weights_only=True) | {"callbacks": {}}, path)
+    return path
+
+
 def test_a_backbone_that_has_moved_is_said_to_be_the_backbone(trained, tmp_path):
     content = torch.load(trained[1], weights_only=True)
     content["hyper_parameters"]["backbone"] = "moved/away"
@@ -216,15 +233,14 @@ def test_scores_of_other_weights_or_of_a_part_are_not_passed_off(task, data, tra
 
 def test_test_scores_are_added_if_they_are_of_exactly_this_checkpoint(trained, data, trainer, tmp_path):
     task, path = trained
-    content = torch.load(path, weights_only=True) | {"callbacks": {}}  # the saver's would have to be there again
-    torch.save(content, path)
+    without_callbacks(path)
     run = trainer(callbacks=[ResultWriter()], enable_checkpointing=False, default_root_dir=path.parent)
     (found,) = run.test(task, data, ckpt_path=path, verbose=False)
     heads.export(path, tmp_path / "head")
     test = read_card(tmp_path / "head")["test"]
     assert test["metrics"]["mIoU"] == found["test/mIoU"] and test["protocol"]["split"] == "val"
     assert set(test["classes"]) == set(task.colours)
-    torch.save(content | {"more": 1}, path)  # another file at the same place
+    torch.save(torch.load(path, weights_only=True) | {"more": 1}, path)  # another file at the same place
     heads.export(path, tmp_path / "other")
     assert "test" not in read_card(tmp_path / "other")
     for damaged in ("{", "[]", "{}"):
