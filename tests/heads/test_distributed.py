@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import heads
+from heads import DepthTask, GeneratedScenes, NormalsTask
 
 # Fits and tests a task whose backbone is tuned; Lightning starts it once more for the second process.
 RUN = """
@@ -79,3 +80,39 @@ def test_a_sharded_backbone_trains_as_a_copied_one(two_processes):
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# Tests an untrained head; three images, of which one process has two.
+MEASURE = """
+import json, sys, torch
+from lightning.pytorch import Trainer
+import heads
+
+threads, root, name, args = json.loads(sys.argv[1])
+torch.set_num_threads(threads)  # other sums in the last digit otherwise
+torch.manual_seed(0)
+task = getattr(heads, name)(**args)
+data = heads.GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0)
+quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+trainer = Trainer(default_root_dir=root, accelerator="cpu", devices=2, strategy="ddp", **quiet)
+trainer.test(task, data, verbose=False)
+scores = task.metrics[0].compute()
+if trainer.is_global_zero:
+    torch.save(scores, f"{root}/scores.pt")
+"""
+
+
+@pytest.mark.parametrize("kind", [DepthTask, NormalsTask])
+def test_depth_and_normals_score_to_the_last_bit_what_one_process_does(kind, checkpoint, trainer, tmp_path):
+    args = {"backbone": str(checkpoint), "img_size": [48, 64]}
+    arguments = json.dumps([torch.get_num_threads(), str(tmp_path), kind.__name__, args])
+    (tmp_path / "run.py").write_text(MEASURE)
+    run = subprocess.run([sys.executable, tmp_path / "run.py", arguments], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    found = torch.load(tmp_path / "scores.pt", weights_only=True)
+    torch.manual_seed(0)
+    task = kind(**args)
+    trainer().test(task, GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0), verbose=False)
+    alone = task.metrics[0].compute()
+    assert alone["images"] == 3 and alone.keys() == found.keys()
+    assert all(torch.equal(alone[name], found[name]) for name in alone)

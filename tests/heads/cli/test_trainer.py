@@ -14,7 +14,7 @@ import torch
 from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
-from heads.cli.trainer import find_checkpoint
+from heads.cli.trainer import find_checkpoint, monitored
 from heads.data.images import read_labels
 
 CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid"
@@ -33,15 +33,26 @@ data:
     batch_size: 2
     num_workers: {workers}
 """
+# The warm-up of its loss ends in the second epoch.
+DEPTH = """
+trainer: {{default_root_dir: {root}, max_epochs: 3, enable_progress_bar: false}}
+model:
+  class_path: heads.DepthTask
+  init_args: {{backbone: {checkpoint}, warmup_steps: 2, sig_warmup_steps: 4, gradient_weight: 0.5}}
+data:
+  class_path: heads.GeneratedScenes
+  init_args: {{img_size: [48, 64], train_images: 6, val_images: 2, test_images: 2, batch_size: 2, num_workers: {workers}}}
+"""
 
 
 @pytest.fixture
 def config(tmp_path, checkpoint, scenes):
     """Writes a config whose run goes to a folder of this name."""
 
-    def write(name="run", workers=0):
+    def write(name="run", workers=0, kind="frozen"):
         path = tmp_path / f"{name}.yaml"
-        path.write_text(CONFIG.format(root=tmp_path / name, checkpoint=checkpoint, scenes=scenes, workers=workers))
+        text = DEPTH if kind == "depth" else CONFIG
+        path.write_text(text.format(root=tmp_path / name, checkpoint=checkpoint, scenes=scenes, workers=workers))
         return str(path)
 
     return write
@@ -65,11 +76,11 @@ def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys)
 # Each makes a run kill itself and its workers, as nothing else can at a moment that is known.
 KILLED = """
 import os, signal, sys, torch
-from heads import SegmentationTask
+from heads.base import DenseTask
 from heads.cli import main
 
 torch.set_num_threads(int(sys.argv[1]))  # other sums in the last digit otherwise
-step, save = SegmentationTask.training_step, torch.save
+step, save = DenseTask.training_step, torch.save
 
 def step_until_killed(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (1, 1):
@@ -83,7 +94,7 @@ def save_until_killed(checkpoint, file):
         os.killpg(0, signal.SIGKILL)
 
 if sys.argv[2] == "in an epoch":
-    SegmentationTask.training_step = step_until_killed
+    DenseTask.training_step = step_until_killed
 else:
     torch.save = save_until_killed
 main(sys.argv[3:])
@@ -95,6 +106,7 @@ KINDS = {
     "frozen": {},
     "full": {"tune": "full", "layer_decay": "0.8", "ema_decay": "0.5", "schedule": "onecycle", "pooled": "true"},
     "lora": {"tune": "lora", "lora": "{rank: 2, dropout: 0.1}", "schedule": "poly"},
+    "depth": {},
     "sweep": {"sweep": "{lr: [1e-3, 1e-2], weight_decay: [0, 0.1]}"},
 }
 
@@ -112,7 +124,8 @@ def whole(tmp_path_factory, checkpoint, scenes):
         if kind not in found:
             root = tmp_path_factory.mktemp("whole") / "run"
             path = root.with_suffix(".yaml")
-            path.write_text(CONFIG.format(root=root, checkpoint=checkpoint, scenes=scenes, workers=0))
+            text = DEPTH if kind == "depth" else CONFIG
+            path.write_text(text.format(root=root, checkpoint=checkpoint, scenes=scenes, workers=0))
             assert main(["fit", "--config", str(path), *options(kind)]) == 0
             found[kind] = outcome(root, str(path), kind)
         return found[kind]
@@ -125,7 +138,7 @@ def outcome(run, config, kind):
     assert main(["test", "--config", config, "--ckpt_path", "last", *options(kind)]) == 0
     result = json.loads((run / "results.json").read_text())
     heads = [find_checkpoint(kind, str(run / "checkpoints"), "test") for kind in ("last", "best")]
-    return [result["metrics"], result["classes"]], [read_checkpoint(Path(path))["state_dict"] for path in heads]
+    return [result["metrics"], result.get("classes")], [read_checkpoint(Path(path))["state_dict"] for path in heads]
 
 
 @pytest.mark.parametrize(
@@ -137,10 +150,11 @@ def outcome(run, config, kind):
         ("in an epoch", 0, "full"),
         ("while writing", 0, "lora"),
         ("in an epoch", 0, "sweep"),
+        ("in an epoch", 0, "depth"),
     ],
 )
 def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment, workers, kind):
-    broken = config("broken", workers)
+    broken = config("broken", workers, kind)
     arguments = ["fit", "--config", broken, *options(kind)]
     command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), moment, *arguments]
     killed = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
@@ -309,6 +323,48 @@ def test_best_has_the_highest_score_whatever_is_newest(tmp_path):
         torch.save({CARD: {}, "callbacks": {"ModelCheckpoint": state}}, tmp_path / name)
     assert find_checkpoint("best", str(tmp_path), "test") == str(tmp_path / "best.ckpt")
     assert find_checkpoint("last", str(tmp_path), "fit") is None
+
+
+def test_best_has_the_smallest_error_where_small_is_good(tmp_path):
+    for score, name in ((0.7, "best.ckpt"), (0.2, "best-v1.ckpt")):
+        state = {"monitor": "val/RMSE", "current_score": torch.tensor(score)}
+        torch.save({CARD: {}, "callbacks": {"ModelCheckpoint": state}}, tmp_path / name)
+    assert find_checkpoint("best", str(tmp_path), "test", "min") == str(tmp_path / "best-v1.ckpt")
+
+
+def test_the_task_says_by_which_score_it_goes():
+    assert monitored(None, "", "heads.SegmentationTask") == ("val/mIoU", "max")
+    assert monitored(None, "", "heads.DepthTask") == monitored("val/RMSE", "", "heads.DepthTask") == ("val/RMSE", "min")
+    assert monitored("val/delta1", "max", "heads.DepthTask") == ("val/delta1", "max")
+    with pytest.raises(
+        ValueError, match=r"checkpoint.monitor is val/delta1; set checkpoint.mode as well: max if higher"
+    ):
+        monitored("val/delta1", "", "heads.DepthTask")
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "files"),
+    [
+        ("Depth", "RMSE", {"depth/0.npy", "depth/0.png", "colours/0.png"}),
+        ("Normals", "RMSE", {"normals/0.npy", "colours/0.png"}),
+    ],
+)
+def test_depth_and_normals_fit_test_and_predict_from_one_yaml(config, scenes, tmp_path, capsys, task, score, files):
+    path, run = Path(config(kind="depth")), tmp_path / "run"
+    path.write_text(path.read_text().replace("heads.DepthTask", f"heads.{task}Task"))
+    if task == "Normals":
+        path.write_text(path.read_text().replace(", sig_warmup_steps: 4, gradient_weight: 0.5", ""))
+    options = ["--config", str(path), "--trainer.max_epochs", "1"]
+    assert main(["fit", *options]) == 0
+    assert f"Best val/{score}" in capsys.readouterr().out
+    assert main(["test", *options, "--ckpt_path", "best"]) == 0
+    result = json.loads((run / "results.json").read_text())
+    assert result["metrics"][score] > 0 and "classes" not in result
+    assert result["protocol"]["averaged_over"].startswith("images") and result["protocol"]["flip_test"] is False
+    photos = ["--data.predict_images", str(scenes / "val")]
+    assert main(["predict", *options, *photos, "--ckpt_path", "best"]) == 0
+    written = {p.relative_to(run / "predictions").as_posix() for p in (run / "predictions").rglob("0.*")}
+    assert written == files
 
 
 def test_a_second_run_does_not_mix_with_the_first(config, tmp_path, capsys):
