@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -13,13 +14,27 @@ from heads.cli.configs import config_root
 
 CONFIGS = sorted(p for p in config_root().rglob("*.yaml") if p.parent.name != "strategy")  # those are parts of a config
 
+# These name options of SegmentationTask that are not there yet; each must begin to run when they are.
+WAITING = {
+    "decoders": ["folder_dpt", "folder_fpn", "folder_linear4", "folder_segformer", "folder_upernet"],
+    "sliding windows": [p.stem for p in CONFIGS if p.stem.startswith(("dinov3_linear", "siglip2_table2"))],
+}
 
-def own_data(root: Path, data: dict) -> list[str]:
-    """Arguments that give a config data of its own kind, a few images of 40 x 56 px."""
-    if data["class_path"] == "heads.GeneratedScenes":
+
+def marked(path: Path):
+    missing = [what for what, names in WAITING.items() if path.stem in names]
+    marks = [pytest.mark.xfail(strict=True, reason=f"SegmentationTask has no {missing[0]} yet")] if missing else []
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+def own_data(name: str, config: dict, published, tmp_path: Path) -> list[str]:
+    """Arguments that give a config data of its own kind, a few images each."""
+    if name == "GeneratedScenes":
         return [part for split in ("train", "val", "test") for part in (f"--data.{split}_images", "2")]
-    write_folder(root, data["init_args"])
-    return ["--data.root", str(root)]
+    if name != "SegmentationFolder":
+        return ["--data.root", str(published(name))]
+    write_folder(tmp_path / "data", config)
+    return ["--data.root", str(tmp_path / "data")]
 
 
 def write_folder(root: Path, data: dict) -> None:
@@ -36,14 +51,44 @@ def write_folder(root: Path, data: dict) -> None:
                 Image.fromarray(array).save(root / folder / f"{i}.png")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_config_runs_and_its_checkpoint_loads(path, checkpoint, tmp_path):
-    own = own_data(tmp_path / "data", yaml.safe_load(path.read_text())["data"])
-    own += ["--data.num_workers", "0", "--data.batch_size", "2"]
-    own += ["--data.img_size", "[40, 56]", "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
-    own += ["--model.backbone", str(checkpoint)]
-    config = path.relative_to(config_root()).with_suffix("").as_posix()
-    assert main(["fit", "--config", config, *own]) == 0
-    assert main(["test", "--config", config, *own, "--ckpt_path", "last"]) == 0
+def small(config: dict) -> list[str]:
+    """Arguments that make a run small, of those that a config sets."""
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    sizes = {"model.window": "[40, 56]", "model.stride": "[20, 28]"}
+    own = ["--data.img_size", "[40, 56]", "--data.num_workers", "0", "--data.batch_size", "2"]
+    own += ["--trainer.max_epochs", "1", "--trainer.max_steps", "-1", "--trainer.check_val_every_n_epoch", "1"]
+    own += [part for name, size in sizes.items() if name.split(".")[1] in model for part in (f"--{name}", size)]
+    if "test_short_side" in data:
+        own += ["--data.test_short_side", "40"]
+    if data.get("train_set") == "trainaug":
+        own += ["--data.train_set", "train"]
+    if max(model.get("layers", [0])) > 3:  # blocks of the tiny tower
+        own += ["--model.layers", str(list(range(len(model["layers"]))))]
+    return own
+
+
+@pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")  # the data sets are tiny
+@pytest.mark.parametrize("path", [marked(path) for path in CONFIGS])
+def test_config_runs_and_its_checkpoint_loads(path, checkpoint, published, tmp_path):
+    config = yaml.safe_load(path.read_text())
+    name = config["data"]["class_path"].removeprefix("heads.")
+    own = own_data(name, config["data"]["init_args"], published, tmp_path)
+    own += ["--model.backbone", str(checkpoint), *small(config)]
+    own += ["--trainer.default_root_dir", str(tmp_path)]
+    config_name = path.relative_to(config_root()).with_suffix("").as_posix()
+    assert main(["fit", "--config", config_name, *own]) == 0
+    assert main(["test", "--config", config_name, *own, "--ckpt_path", "last"]) == 0
     task = heads.load(tmp_path / "checkpoints" / "last.ckpt")
-    assert task.predict(np.zeros((30, 70, 3), np.uint8)).shape == (30, 70)
+    assert task.predict(torch.zeros(3, 30, 70, dtype=torch.uint8)).shape[-2:] == (30, 70)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_of_a_published_protocol_names_its_figure_twice_and_goes_where_it_is_called(path):
+    text = path.read_text()
+    config = yaml.safe_load(text)
+    assert config["trainer"]["default_root_dir"].startswith("runs/")
+    assert text.startswith("# ") and f"--config {path.parent.name}/{path.stem}" in text
+    if not config["data"]["class_path"].endswith(("Folder", "GeneratedScenes")):
+        figure = config["results"]["published"]
+        title = text.splitlines()[0]
+        assert str(figure["value"]) in title and figure["source"].split(":")[0] in title

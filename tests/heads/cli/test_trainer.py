@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
@@ -17,7 +18,8 @@ from heads.cli import main
 from heads.cli.trainer import find_checkpoint, monitored
 from heads.data.images import read_labels
 
-CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid"
+SAMPLES = Path(__file__).parents[4] / "shared" / "data"
+CAMVID = SAMPLES / "camvid"
 CONFIG = """
 trainer: {{default_root_dir: {root}, max_epochs: 3, enable_progress_bar: false}}
 model:
@@ -393,3 +395,36 @@ def test_camvid_from_the_config_that_comes_along(checkpoint, tmp_path):
     result = json.loads((tmp_path / "results.json").read_text())
     assert len(result["classes"]) == 11 and result["protocol"]["images"] == 16
     assert all(row["IoU"] is not None for row in result["classes"].values())
+
+
+@pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")  # a few images of each data set
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data")
+@pytest.mark.parametrize(
+    ("name", "folder", "classes", "images"),
+    [
+        ("ADE20K", "ade20k_sample", 150, 3),
+        ("PascalVOC", "voc2012_mini", 21, 2),
+        ("COCOStuff", "coco_stuff_mini", 171, 8),
+    ],
+)
+def test_public_data_sets_from_fit_to_the_figure_beside_the_published_one(
+    checkpoint, tmp_path, capsys, name, folder, classes, images
+):
+    config = {
+        "results": {"published": {"metric": "mIoU", "value": 12.3, "source": "a paper"}},
+        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 1, "limit_train_batches": 1},
+        "model": {"class_path": "heads.SegmentationTask", "init_args": {"backbone": str(checkpoint)}},
+        "data": {
+            "class_path": f"heads.{name}",
+            "init_args": {"root": str(SAMPLES / folder), "img_size": [64, 64], "test_short_side": 64, "num_workers": 0},
+        },
+    }
+    config["data"]["init_args"] |= {"recipe": "dinov3", "batch_size": 2}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(path)]) == 0
+    assert main(["test", "--config", str(path), "--ckpt_path", "last"]) == 0
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert len(result["classes"]) == classes and result["protocol"]["images"] == images
+    assert result["published"]["difference"] == pytest.approx(100 * result["metrics"]["mIoU"] - 12.3)
+    assert f"Not comparable: {images} of" in capsys.readouterr().out
