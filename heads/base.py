@@ -1,6 +1,6 @@
 """What every dense task shares: a backbone, heads, how they are trained, and their checkpoints. No task knowledge."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -135,7 +135,7 @@ class DenseTask(LightningModule):
         """The training loss of a head's output."""
         raise NotImplementedError
 
-    def update(self, metric: Any, output: Tensor, batch: dict[str, Any]) -> None:
+    def update(self, metric: Any, output: Any, batch: dict[str, Any]) -> None:
         """Count a head's output on a test batch, at the labels' own sizes."""
         raise NotImplementedError
 
@@ -159,6 +159,11 @@ class DenseTask(LightningModule):
     def forward(self, image: Tensor) -> Tensor:
         """The best head's output on images ``(B, 3, H, W)`` in [0, 1]."""
         return self.decode(self.extractor(image))
+
+    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[Any]:
+        """What heads say of a batch, as ``update`` takes it; the stage is val, test or predict."""
+        maps = self.extractor(batch["image"])
+        return [self.decode(maps, head) for head in heads]
 
     def on_fit_start(self) -> None:
         """Remember the seed of the run."""
@@ -224,9 +229,9 @@ class DenseTask(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count for each head."""
-        maps = self.extractor(batch["image"])
-        for head, metric in enumerate(self.metrics):
-            self.update(metric, self.decode(maps, head), batch)
+        outputs = self.outputs(batch, range(len(self.metrics)), "val")
+        for metric, output in zip(self.metrics, outputs, strict=True):
+            self.update(metric, output, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's scores, the best head's under their plain names."""
@@ -251,7 +256,8 @@ class DenseTask(LightningModule):
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count for the best head."""
-        self.update(self.metrics[self.best_head], self(batch["image"]), batch)
+        (output,) = self.outputs(batch, [self.best_head], "test")
+        self.update(self.metrics[self.best_head], output, batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the split's scores."""

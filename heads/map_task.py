@@ -14,6 +14,7 @@ from .data.geometry import Geometry
 from .data.image_folder import resized
 from .data.images import read_image, to_rgb, upright
 from .data.module import collate
+from .data.transforms import Size
 from .extractor import Extractor
 
 
@@ -50,7 +51,7 @@ class MapTask(DenseTask):
         """The base protocol with the size of the images and the decoder."""
         return super().protocol() | {"img_size": list(self.img_size), "decoder": self.hparams["decoder"]}
 
-    def labels(self, output: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+    def labels(self, output: Any, batch: dict[str, Any]) -> list[Tensor]:
         """What a head's output on a batch says, at the original sizes."""
         raise NotImplementedError
 
@@ -60,18 +61,27 @@ class MapTask(DenseTask):
 
     def answer(self, batch: dict[str, Any]) -> list[Tensor]:
         """What the task finds in a batch, at the original sizes."""
-        return self.labels(self(batch["image"]), batch)
+        (output,) = self.outputs(batch, [self.best_head], "predict")
+        return self.labels(output, batch)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Tensor]:
         """:meth:`answer`, for the trainer."""
         return self.answer(batch)
 
+    def test_size(self) -> Size | int:
+        """What ``predict`` resizes an image to: height and width, or the short side, its shape kept [px]."""
+        return self.img_size
+
     @torch.no_grad()
-    def predict(self, image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
+    def predict(
+        self, image: str | Path | Image.Image | np.ndarray | Tensor, size: tuple[int, int] | int | None = None
+    ) -> Tensor:
         """What the task finds in one image, at its own size.
 
         Args:
             image: A path, a PIL image, an array ``(H, W, 3)`` uint8, or a tensor ``(3, H, W)`` uint8.
+            size: What it is resized to: height and width, or the short side, its shape kept [px]. By default img_size,
+                and with sliding windows the short side of img_size.
 
         Returns:
             On the CPU: classes int64 ``(H, W)``, depth float32 ``(H, W)`` [m], or normals float32 ``(3, H, W)``.
@@ -79,7 +89,7 @@ class MapTask(DenseTask):
         Raises:
             ValueError: The image cannot be read or is none of these.
         """
-        batch = collate([resized(Path("image"), _rgb(image), self.img_size)])
+        batch = collate([resized(Path("image"), _rgb(image), self.test_size() if size is None else size)])
         training = self.training
         self.eval()
         found = self.answer(batch | {"image": batch["image"].to(self.device)})[0].cpu()

@@ -1,5 +1,7 @@
 """Semantic segmentation: cross-entropy, mIoU, label maps."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -8,12 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data.classes import IGNORE, ClassSpec, class_colours
+from .data.transforms import Size
 from .decoders import build_decoder
 from .extractor import Extractor
+from .inference import Inference, Mode
 from .map_task import MapTask
 from .metrics import SegmentationMetrics
 from .predictions import write_labels, write_overlay
 from .resample import labels_at, to_pixels
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a head says of one image.
+
+    Attributes:
+        cells: Logits ``(C, rows, columns)`` of its cells, or averaged probabilities of its pixels.
+        reduction: Pixels per cell.
+    """
+
+    cells: Tensor
+    reduction: float
 
 
 class SegmentationTask(MapTask):
@@ -25,13 +42,19 @@ class SegmentationTask(MapTask):
         img_size: Height and width [px] that images are resized to. From the command line the data module sets it.
         decoder: The head.
         decoder_args: Further arguments of the head.
+        inference: Look at a test image whole, or in sliding windows whose class probabilities are averaged.
+        window: Height and width of the windows [px]; img_size by default.
+        stride: From one window to the next [px]; two thirds of the window by default, as 341 of 512.
+        flip_test: In tests and predictions, average with the mirrored image.
+        scales: In tests and predictions, average over these sizes of the image, as factors.
+        window_batch: Windows per forward pass; it changes no result.
         shared: What all tasks share: how the backbone is read and how it is trained, see :class:`heads.base.DenseTask`.
 
     Raises:
         ValueError: An argument is out of range or names nothing known.
 
     Source: with its defaults DINOv3's linear segmentation probe (arXiv:2508.10104, and facebookresearch/dinov3 @
-    6876159), without its head dropout, its photometric augmentation and its sliding window.
+    6876159), without its head dropout, its photometric augmentation and its sliding window; each is an option.
     """
 
     task = "segmentation"
@@ -46,20 +69,41 @@ class SegmentationTask(MapTask):
         *,
         decoder: Literal["linear"] = "linear",
         decoder_args: dict[str, Any] | None = None,
+        inference: Mode = "whole",
+        window: tuple[int, int] | None = None,
+        stride: tuple[int, int] | None = None,
+        flip_test: bool = False,
+        scales: list[float] | None = None,
+        window_batch: int = 8,
         **shared: Any,
     ) -> None:
+        test: dict[str, Any] = {"inference": inference, "window": window, "stride": stride}
+        test |= {"flip_test": flip_test, "scales": scales, "window_batch": window_batch}
+        self.inference = _inference(img_size, **test)
         self.colours = class_colours(classes)
 
         def head(extractor: Extractor) -> nn.Module:
             channels, reductions = extractor.channels, extractor.reductions
             return build_decoder(decoder, channels, reductions, len(self.colours), **(decoder_args or {}))
 
-        own = {"classes": self.colours, "decoder": decoder, "decoder_args": decoder_args}
+        own = (
+            {"classes": self.colours, "decoder": decoder, "decoder_args": decoder_args}
+            | test
+            | {"window_batch": window_batch}
+        )
         super().__init__(backbone, head, own, img_size, **shared)
 
     def card(self) -> dict[str, Any]:
         """The base card with the classes, in the order of the label values."""
         return super().card() | {"classes": self.colours}
+
+    def protocol(self) -> dict[str, Any]:
+        """The base protocol with how a test image is looked at."""
+        return super().protocol() | self.inference.described()
+
+    def test_size(self) -> Size | int:
+        """The size of the images, or where windows slide over an image its short side."""
+        return self.img_size if self.inference.mode == "whole" else min(self.img_size)
 
     def check_card(self, card: Any, source: str) -> None:
         """Also refuse a head with other classes."""
@@ -78,17 +122,36 @@ class SegmentationTask(MapTask):
         loss: Tensor = total / (mask != IGNORE).sum().clamp(min=1)  # a crop may hold nothing but ignored pixels
         return loss
 
-    def labels(self, logits: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Scores]]:
+        """What each head says of each image; validation looks once, without mirror images and other scales."""
+        how = replace(self.inference, flip=False, scales=(1.0,)) if stage == "val" else self.inference
+        if all(how.single(size) for size in batch["size"]):
+            return [[Scores(o, self.reduction) for o in output] for output in super().outputs(batch, heads, stage)]
+
+        def probabilities(image: Tensor) -> list[Tensor]:
+            maps, size = self.extractor(image), (image.shape[-2], image.shape[-1])
+            return [to_pixels(self.decode(maps, head), self.reduction, size).softmax(dim=1) for head in heads]
+
+        whole = batch["image"].shape[-2:]
+        found: list[list[Scores]] = [[] for _ in heads]
+        for image, (height, width) in zip(batch["image"], batch["size"], strict=True):
+            averaged = how.average(image[:, :height, :width], probabilities)  # without what pads it to its batch
+            for scores, one in zip(found, averaged, strict=True):
+                scores.append(Scores(F.pad(one, (0, whole[1] - width, 0, whole[0] - height)), 1))
+        return found
+
+    def labels(self, output: list[Scores], batch: dict[str, Any]) -> list[Tensor]:
         """Label maps of a batch at the original sizes, int64 ``(H, W)`` each."""
         return [
-            labels_at(logits[i : i + 1], self.reduction, geometry)[0] for i, geometry in enumerate(batch["geometry"])
+            labels_at(scores.cells[None], scores.reduction, geometry)[0]
+            for scores, geometry in zip(output, batch["geometry"], strict=True)
         ]
 
     def new_metrics(self) -> SegmentationMetrics:
         """A confusion matrix over the split."""
         return SegmentationMetrics(len(self.colours))
 
-    def update(self, metric: SegmentationMetrics, output: Tensor, batch: dict[str, Any]) -> None:
+    def update(self, metric: SegmentationMetrics, output: list[Scores], batch: dict[str, Any]) -> None:
         """Count a test batch at the labels' own sizes."""
         for labels, mask in zip(self.labels(output, batch), batch["mask"], strict=True):
             metric.update(labels[None], mask[None])
@@ -114,3 +177,25 @@ class SegmentationTask(MapTask):
         palette = np.array(list(self.colours.values()), dtype=np.uint8)
         write_labels(found, palette, folder / "labels" / f"{photo.stem}.png")
         write_overlay(found, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", opacity)
+
+
+def _inference(
+    img_size: tuple[int, int],
+    inference: Mode,
+    window: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+    flip_test: bool,
+    scales: list[float] | None,
+    window_batch: int,
+) -> Inference:
+    """What the options come to.
+
+    Raises:
+        ValueError: One is out of range, or windows are described but not asked for.
+    """
+    if inference == "whole" and (window or stride):
+        raise ValueError(f"window is {window} and stride {stride}, but inference is 'whole'. Set inference to slide.")
+    height, width = window or img_size
+    rows, columns = stride or (max(1, 2 * height // 3), max(1, 2 * width // 3))
+    looks = (1.0,) if scales is None else tuple(scales)
+    return Inference(inference, (height, width), (rows, columns), flip_test, looks, window_batch)

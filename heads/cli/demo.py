@@ -83,7 +83,7 @@ def _picture(task: SegmentationTask, data: GeneratedScenes) -> Image.Image:
     batch = collate([test[0, i] for i in range(_SHOWN)])
     task.eval().cpu()
     maps = task.extractor(batch["image"])
-    found = task.labels(task.decode(maps), batch)
+    found = task.answer(batch)
     palette = torch.tensor(list(task.colours.values()), dtype=torch.uint8)
     rows = [
         [picture(part) for part in (image, *(palette[m].permute(2, 0, 1) for m in (mask, labels)), colours)]

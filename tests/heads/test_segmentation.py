@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from heads import SegmentationTask
+from heads.data.geometry import Geometry
+from heads.data.image_folder import described
+from heads.data.module import collate
 from heads.resample import to_pixels
 
 
@@ -110,3 +115,77 @@ def test_a_pil_image_is_turned_upright_like_its_file(task, tmp_path):
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
         assert task.predict(image).shape == task.predict(tmp_path / "a.jpg").shape == (40, 20)
+
+
+@pytest.fixture
+def sliding(checkpoint):
+    """Makes a probe on the tiny checkpoint that is tested in some way."""
+
+    def make(**options):
+        torch.manual_seed(0)
+        return SegmentationTask(str(checkpoint), 3, (48, 64), **options).eval()
+
+    return make
+
+
+def photos(*sizes, seed=0):
+    """A test batch of images of these heights and widths."""
+    generator = torch.Generator().manual_seed(seed)
+    images = [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+    return collate([described(Path("a"), image, Geometry.of(tuple(image.shape[1:]))) for image in images])
+
+
+def test_one_window_gives_the_labels_of_the_whole_image(sliding):
+    batch = photos((48, 64), (40, 64))
+    whole, windows = sliding().answer(batch), sliding(inference="slide").answer(batch)
+    assert all(torch.equal(a, b) for a, b in zip(whole, windows, strict=True))
+
+
+@pytest.mark.parametrize("window_batch", [1, 8])
+def test_probabilities_are_averaged_where_windows_overlap(sliding, window_batch):
+    task = sliding(inference="slide", window=(48, 64), stride=(48, 32), window_batch=window_batch)
+    batch = photos((48, 96))
+    left, right = (to_pixels(task(batch["image"][..., a : a + 64]), 8, (48, 64)).softmax(dim=1)[0] for a in (0, 32))
+    expected = torch.cat([left[..., :32], (left[..., 32:] + right[..., :32]) / 2, right[..., 32:]], dim=-1)
+    ((scores,),) = task.outputs(batch, [0], "test")
+    torch.testing.assert_close(scores.cells, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(task.answer(batch)[0], scores.cells.argmax(dim=0))
+
+
+def test_what_pads_an_image_to_its_batch_is_not_looked_at(sliding):
+    task = sliding(inference="slide", window=(32, 32))
+    together, alone = task.answer(photos((48, 64), (40, 96))), task.answer(photos((48, 64)))
+    assert [tuple(labels.shape) for labels in together] == [(48, 64), (40, 96)]
+    assert torch.equal(together[0], alone[0])
+
+
+def test_mirror_images_and_scales_are_for_tests_not_for_validation(sliding):
+    task, plain = sliding(flip_test=True, scales=[1.0, 1.5]), sliding()
+    batch = photos((48, 64))
+    ((seen,),) = task.outputs(batch, [0], "val")
+    assert torch.equal(seen.cells, plain(batch["image"])[0]) and seen.reduction == 8
+    ((tested,),) = task.outputs(batch, [0], "test")
+    mirrored = {**batch, "image": batch["image"].flip(-1)}
+    ((again,),) = task.outputs(mirrored, [0], "test")
+    torch.testing.assert_close(tested.cells, again.cells.flip(-1), rtol=1e-4, atol=1e-5)
+    assert tested.reduction == 1 and tested.cells.shape == (3, 48, 64)
+
+
+def test_the_protocol_says_how_an_image_is_looked_at(sliding):
+    assert {"inference": "whole", "flip_test": False, "scales": [1.0]}.items() <= sliding().protocol().items()
+    protocol = sliding(inference="slide", scales=[0.5]).protocol()
+    assert (protocol["window"], protocol["stride"], protocol["scales"]) == ([48, 64], [32, 42], [0.5])
+
+
+def test_predict_keeps_the_shape_of_an_image_that_windows_slide_over(sliding, monkeypatch):
+    task, sizes = sliding(inference="slide"), []
+    answer = task.answer
+    monkeypatch.setattr(task, "answer", lambda batch: sizes.append(batch["size"][0]) or answer(batch))
+    image = torch.zeros(3, 30, 90, dtype=torch.uint8)
+    assert task.predict(image).shape == task.predict(image, (50, 60)).shape == task.predict(image, 40).shape == (30, 90)
+    assert sizes == [(48, 144), (50, 60), (40, 120)]
+
+
+def test_windows_that_nothing_slides_are_refused(sliding):
+    with pytest.raises(ValueError, match="but inference is 'whole'"):
+        sliding(window=(32, 32))

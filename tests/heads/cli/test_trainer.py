@@ -43,7 +43,8 @@ model:
   init_args: {{backbone: {checkpoint}, warmup_steps: 2, sig_warmup_steps: 4, gradient_weight: 0.5}}
 data:
   class_path: heads.GeneratedScenes
-  init_args: {{img_size: [48, 64], train_images: 6, val_images: 2, test_images: 2, batch_size: 2, num_workers: {workers}}}
+  init_args:
+    {{img_size: [48, 64], train_images: 6, val_images: 2, test_images: 2, batch_size: 2, num_workers: {workers}}}
 """
 
 
