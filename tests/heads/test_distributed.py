@@ -1,6 +1,7 @@
 """Two processes (gloo, on the CPU): the same counts as one, whoever has more images; sharded as copied."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from heads import SegmentationFolder, SegmentationTask
 from heads.cli.configs import config_root
+from heads.results import ResultWriter
 
 class PlainDescent(SegmentationTask):
     # AdamW would blow up the rounding of gradients that are zero, as BatchNorm makes those of the scale before it
@@ -33,7 +35,7 @@ task, data = PlainDescent(**task_args), SegmentationFolder(**data_args)
 quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 trainer = Trainer(
     default_root_dir=root, accelerator="cpu", devices=2, strategy=strategy, max_epochs=2, gradient_clip_val=1.0,
-    num_sanity_val_steps=2, **quiet,
+    num_sanity_val_steps=2, callbacks=[ResultWriter()], **quiet,
 )
 trainer.fit(task, data)
 trainer.save_checkpoint(f"{root}/end.ckpt")
@@ -46,6 +48,14 @@ if trainer.is_global_zero:
 COLOURS = {"sky": [0, 0, 255], "road": [90, 90, 90], "car": [200, 0, 0]}
 
 
+def run_in_two(strategy, root, task, data):
+    (root / "run.py").write_text(RUN)
+    arguments = json.dumps([strategy, str(root), task, data])
+    run = subprocess.run([sys.executable, root / "run.py", arguments], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return torch.load(root / "matrix.pt", weights_only=True)
+
+
 @pytest.fixture(scope="module")
 def two_processes(checkpoint, scenes, tmp_path_factory):
     """Folder, confusion matrix and last loss after two epochs, by strategy."""
@@ -55,11 +65,7 @@ def two_processes(checkpoint, scenes, tmp_path_factory):
         task = {"backbone": str(checkpoint), "classes": COLOURS, "img_size": [48, 64], "tune": "full", "pooled": True}
         data = {"root": str(scenes), "classes": COLOURS, "img_size": [48, 64], "ignore_values": [7]}
         data |= {"batch_size": 1, "num_workers": 0}  # three images are tested: two by one process, one by the other
-        arguments = json.dumps([strategy, str(root), task, data])
-        (root / "run.py").write_text(RUN)
-        run = subprocess.run([sys.executable, root / "run.py", arguments], capture_output=True, text=True, timeout=300)
-        assert run.returncode == 0, run.stderr
-        found[strategy] = (root, torch.load(root / "matrix.pt", weights_only=True))
+        found[strategy] = (root, run_in_two(strategy, root, task, data))
     return found
 
 
@@ -116,3 +122,15 @@ def test_depth_and_normals_score_to_the_last_bit_what_one_process_does(kind, che
     alone = task.metrics[0].compute()
     assert alone["images"] == 3 and alone.keys() == found.keys()
     assert all(torch.equal(alone[name], found[name]) for name in alone)
+
+
+def test_damaged_files_of_every_process_are_named_and_keep_none_waiting(checkpoint, scenes, tmp_path):
+    root = shutil.copytree(scenes, tmp_path / "scenes")
+    for damaged in ("train/3.png", "val/0.png", "val/1.png"):  # the last two are of one process each
+        (root / damaged).write_bytes(b"damaged")
+    task = {"backbone": str(checkpoint), "classes": COLOURS, "img_size": [48, 64]}
+    data = {"root": str(root), "classes": COLOURS, "img_size": [48, 64], "ignore_values": [7]}
+    found = run_in_two("ddp", tmp_path, task, data | {"batch_size": 1, "num_workers": 0, "skip_corrupt": True})
+    assert found["matrix"].sum() == 48 * 64 - 36  # the one image that can be read, once
+    skipped = json.loads((tmp_path / "results.json").read_text())["skipped"]
+    assert [reason.split(" is ")[0] for reason in skipped] == [str(root / "val" / f"{i}.png") for i in range(2)]

@@ -133,3 +133,11 @@ def test_each_split_is_described_by_its_own_folders(copy):
     expected |= {"recipe": "plain", "scale": [0.5, 2.0], "reduce_zero_label": False, "test_resize": [48, 64]}
     for split, name in (("val", "val"), ("test", "more")):
         assert module.describe(split) == expected | {"split": name, "folders": [name, f"{name}annot"]}
+
+
+def test_a_zero_that_is_no_class_is_ignored_and_the_others_move_down(scenes):
+    options = {"ignore_values": [7], "reduce_zero_label": True, "num_workers": 0}
+    reduced = SegmentationFolder(str(scenes), ["road", "car"], (48, 64), **options)
+    before, after = (batches(module, "val")[0]["mask"][0] for module in (folder(scenes), reduced))
+    assert torch.equal(after, torch.where((before == 0) | (before == 255), 255, before - 1))
+    assert reduced.protocol["reduce_zero_label"] and reduced.protocol["ignore_values"] == [0, 7, 255]
