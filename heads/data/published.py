@@ -31,12 +31,12 @@ class PublishedSegmentation(SegmentationDataModule):
     markers: ClassVar[tuple[str, ...]]  # folders below them; by one of these they are known
     layout: ClassVar[str]  # what is below them, for errors
     counts: ClassVar[dict[str, int]]  # images of each split
-    test_split: ClassVar[str] = "val"  # type: ignore[misc]  # the labels of test splits are not public
 
     def __init__(
         self, classes: ClassSpec, root: str | None = None, img_size: tuple[int, int] = (512, 512), **shared: Any
     ) -> None:
         super().__init__(classes, root, img_size, **shared)
+        self.test_split = "val"  # the labels of test splits are not public
         self.protocol["images_published"] = self.counts["val"]
         self._counted: set[str] = set()
 
@@ -51,15 +51,20 @@ class PublishedSegmentation(SegmentationDataModule):
             split = self.published(name, self._base())
         except ValueError as error:
             raise ValueError(f"{error}\nExpected below data.root:\n{self.layout}") from error
-        expected = self.counts[self.count_of(name)]
-        if len(split.pairs) != expected and name not in self._counted:
-            rank_zero_warn(
-                f"{type(self).__name__} {self.count_of(name)} has {len(split.pairs)} images in "
-                f"{split.pairs[0][0].parent}; published are {expected}: {expected - len(split.pairs)} are missing. "
-                "Scores on it are not comparable with published ones."
-            )
-        self._counted.add(name)
+        if name not in self._counted:
+            self._counted.add(name)
+            self._count(self.count_of(name), split)
         return split
+
+    def _count(self, name: str, split: Split) -> None:
+        """Warn where a split is not as large as published."""
+        missing = self.counts[name] - len(split.pairs)
+        if missing:
+            rank_zero_warn(
+                f"{type(self).__name__} {name} has {len(split.pairs)} images in {split.pairs[0][0].parent}, published "
+                f"are {self.counts[name]}: {abs(missing)} are {'missing' if missing > 0 else 'too many'}. Scores on it "
+                "are not comparable with published ones."
+            )
 
     def count_of(self, name: str) -> str:
         """Which of ``counts`` a split must have."""

@@ -12,7 +12,7 @@ from .transforms import Recipe, Size, train_transform
 class SegmentationDataModule(DenseDataModule):
     """Images and label maps in three splits, and a folder of images to predict.
 
-    Subclasses define ``split`` and ``test_split``.
+    Subclasses define ``split``, and set ``test_split``, its name for the result file.
 
     Args:
         classes: Number of classes, their names, or names with colours, in the order of their indices.
@@ -34,9 +34,6 @@ class SegmentationDataModule(DenseDataModule):
     Raises:
         ValueError: The class list is missing or wrong, or a number is out of range.
     """
-
-    test_split: str
-    """Name of the test split, for the result file."""
 
     def __init__(
         self,
