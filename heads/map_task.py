@@ -172,7 +172,7 @@ class PixelTask(MapTask):
         Raises:
             ValueError: There is nothing to score.
         """
-        scores: dict[str, Tensor] = metric.compute()
+        scores: dict[str, Tensor] = dict(metric.compute())  # the metric keeps its own
         if scores.pop("images") == 0 and not self.trainer.sanity_checking:
             raise ValueError(
                 f"No image of the {stage} split has a valid {self.label}, so there is nothing to score. Check the "
