@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("trainer", "write a label PNG and an overlay for each image of a folder"),
     "export": ("export", "write a trained head as safetensors and json"),
     "push": ("push", "upload an exported head to the Hugging Face hub"),
+    "onnx": ("onnx", "write a backbone for onnxruntime, checked against torch"),
     "models": ("models", "list the models with their sizes and sources"),
     "features": ("features", "write dense features of images as safetensors"),
     "embed": ("embed", "write pooled embeddings of images as safetensors"),

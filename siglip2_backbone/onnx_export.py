@@ -1,0 +1,200 @@
+"""A tower as an ONNX file that takes every batch size and image size, checked against torch before it appears.
+
+The graph takes whole patches: a height or width that is no multiple of the patch is not padded there, as the tower does
+it, but cut by onnxruntime, without a word. Pad before (:func:`siglip2_backbone.preprocess.pad_to_multiple`).
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .features import FeatureMaps
+from .fingerprint import fingerprint
+
+INPUT = "image"
+POOLED = "pooled"
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far onnxruntime is from torch, for one output at one batch size and image size.
+
+    Args:
+        output: Name of the output.
+        batch: Number of images.
+        size: Height and width [px].
+        max_abs: Largest absolute difference.
+        rel_l2: L2 norm of the difference, as a share of the norm of torch's output.
+    """
+
+    output: str
+    batch: int
+    size: tuple[int, int]
+    max_abs: float
+    rel_l2: float
+
+
+class _Outputs(nn.Module):
+    """The maps, and the pooled output where it was kept, as one flat tuple."""
+
+    def __init__(self, features: FeatureMaps) -> None:
+        super().__init__()
+        self.features = features
+        self.names = [f"layer_{i}" for i in features.out_indices] + [POOLED] * features.pooled
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        if not self.features.pooled:
+            return tuple(self.features(image))
+        maps, pooled = self.features.forward_pooled(image)
+        return (*maps, pooled)
+
+
+def export_onnx(
+    features: FeatureMaps, path: str | Path, *, size: tuple[int, int] | None = None, tolerance: float = 1e-4
+) -> list[Agreement]:
+    """Write a backbone as ONNX, after onnxruntime has given what torch gives at three sizes and batch sizes.
+
+    The file takes ``image``, float32 ``(batch, 3, rows x patch, columns x patch)``, normalised, and gives ``layer_I``
+    of shape ``(batch, D, rows, columns)`` for each of ``features.out_indices`` and, with ``pooled=True``, ``pooled``
+    of shape ``(batch, D)``. Its metadata name the model, the weights' fingerprint, the patch, and mean and std. Weights
+    over 2 GB lie beside it in ``NAME.onnx.data``.
+
+    Args:
+        features: The backbone, float32 on the CPU; it is put into evaluation mode.
+        path: File to write.
+        size: Height and width [px] of the first check; the native size by default.
+        tolerance: Largest relative L2 difference that is let through.
+
+    Returns:
+        The differences: the size asked for, one wider and one smaller.
+
+    Raises:
+        ValueError: onnx, onnxscript or onnxruntime is missing, the type is not float32, ``size`` is no whole number of
+            patches, the results differ by more than ``tolerance``, or the file cannot be written; then there is none.
+    """
+    path = Path(path)
+    _check_installed()
+    parameter = next(features.parameters())
+    if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+        raise ValueError(
+            f"The backbone is {parameter.dtype} on {parameter.device}; expected float32 on the CPU. Build it so."
+        )
+    model = _Outputs(features).eval()
+    patch = features.feature_info.reduction()[0]
+    grids = _grids(features, size, patch)
+    program = _program(model, patch)
+    program.model.metadata_props.update(_card(features, patch))
+    with _whole_files(path) as partial:
+        program.save(partial)
+        found = [a for batch, grid in enumerate(grids, 1) for a in _agreements(model, partial, batch, grid, patch)]
+        worst = max(found, key=lambda a: a.rel_l2)
+        if not worst.rel_l2 <= tolerance:  # not a number is no agreement
+            raise ValueError(
+                f"{path} is not written: onnxruntime's {worst.output} at {worst.size[0]} x {worst.size[1]} px differs "
+                f"from torch's by {worst.rel_l2:.1e} (relative L2); expected at most {tolerance:.1e}. Try other "
+                "versions of onnxruntime and onnxscript, or pass a larger tolerance."
+            )
+    return found
+
+
+def _check_installed() -> None:
+    try:
+        import onnxruntime as onnxruntime
+        import onnxscript as onnxscript
+    except ImportError as error:
+        raise ValueError(
+            f"The export needs {error.name}, which is not installed: pip install 'siglip2-backbone[onnx]'."
+        ) from error
+
+
+def _grids(features: FeatureMaps, size: tuple[int, int] | None, patch: int) -> list[Grid]:
+    """Rows and columns of the three checks."""
+    rows, columns = features.model.table_grid
+    if size is not None:
+        if len(size) != 2 or min(size) < 1 or size[0] % patch or size[1] % patch:
+            raise ValueError(
+                f"size is {size}; expected height and width in multiples of {patch} px, the patch, which is all that "
+                "the exported graph takes."
+            )
+        rows, columns = size[0] // patch, size[1] // patch
+    return [(rows, columns), (rows - rows // 4, columns + columns // 2), (max(1, rows // 3), max(1, columns // 2))]
+
+
+def _program(model: _Outputs, patch: int) -> Any:
+    """The graph, with batch, rows and columns left open."""
+    from torch.export import Dim
+
+    # two unlike sides above one cell: equal ones would be taken for one and the same number, and 1 for a constant
+    example = torch.zeros(2, 3, 2 * patch, 3 * patch)
+    axes = {0: Dim("batch"), 2: patch * Dim("rows"), 3: patch * Dim("columns")}
+    with torch.no_grad(), warnings.catch_warnings():
+        # the exporter's own use of what torch is about to drop; nothing that a caller could act on
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        return torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=model.names,
+            dynamic_shapes=(axes,),
+            verbose=False,
+        )
+
+
+def _card(features: FeatureMaps, patch: int) -> dict[str, str]:
+    cfg = features.pretrained_cfg
+    return {
+        "model": cfg["architecture"],
+        "source": cfg["source"],
+        "fingerprint": fingerprint(features),
+        "norm": json.dumps(features.norm),
+        "patch": str(patch),
+        "mean": json.dumps(list(cfg["mean"])),
+        "std": json.dumps(list(cfg["std"])),
+    }
+
+
+def _agreements(model: _Outputs, path: Path, batch: int, grid: Grid, patch: int) -> list[Agreement]:
+    """Both results for random images, output by output."""
+    import onnxruntime
+
+    size = (grid[0] * patch, grid[1] * patch)
+    image = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    results = session.run(model.names, {INPUT: image.numpy()})
+    with torch.no_grad():
+        expected = model(image)
+    found = []
+    for name, result, reference in zip(model.names, map(torch.from_numpy, results), expected, strict=True):
+        if result.shape != reference.shape:
+            raise AssertionError(
+                f"{name} has shape {tuple(result.shape)} in onnxruntime, {tuple(reference.shape)} here"
+            )
+        difference = (result - reference).double()
+        relative = (difference.norm() / reference.double().norm()).item()
+        found.append(Agreement(name, batch, size, difference.abs().max().item(), relative))
+    return found
+
+
+@contextmanager
+def _whole_files(path: Path) -> Any:
+    """A path of the same name in a folder beside ``path``; what is written there moves over if nothing fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+            yield Path(folder) / path.name
+            # the weights first: a graph without them cannot be read
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+                os.replace(file, path.parent / file.name)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
