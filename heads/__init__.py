@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from .data.cityscapes import Cityscapes
     from .data.coco_stuff import COCOStuff
     from .data.generated_scenes import GeneratedScenes
+    from .data.kitti import KITTIEigen
     from .data.module import DenseDataModule
+    from .data.navi import NAVI
+    from .data.nyu import NYUv2, NYUv2BTS
+    from .data.nyu_normals import NYUv2Normals
     from .data.pascal import PascalContext, PascalVOC
     from .data.segmentation_folder import SegmentationFolder
+    from .data.surface_folders import DepthFolder, NormalsFolder
     from .depth import DepthTask
     from .extractor import Extractor
     from .loading import export, load
@@ -27,9 +32,16 @@ _HOMES = {
     "COCOStuff": "data.coco_stuff",
     "Cityscapes": "data.cityscapes",
     "DenseDataModule": "data.module",
+    "DepthFolder": "data.surface_folders",
     "DepthTask": "depth",
     "Extractor": "extractor",
     "GeneratedScenes": "data.generated_scenes",
+    "KITTIEigen": "data.kitti",
+    "NAVI": "data.navi",
+    "NYUv2": "data.nyu",
+    "NYUv2BTS": "data.nyu",
+    "NYUv2Normals": "data.nyu_normals",
+    "NormalsFolder": "data.surface_folders",
     "NormalsTask": "normals",
     "PascalContext": "data.pascal",
     "PascalVOC": "data.pascal",
@@ -42,12 +54,19 @@ _HOMES = {
 
 __all__ = [
     "ADE20K",
+    "NAVI",
     "COCOStuff",
     "Cityscapes",
     "DenseDataModule",
+    "DepthFolder",
     "DepthTask",
     "Extractor",
     "GeneratedScenes",
+    "KITTIEigen",
+    "NYUv2",
+    "NYUv2BTS",
+    "NYUv2Normals",
+    "NormalsFolder",
     "NormalsTask",
     "PascalContext",
     "PascalVOC",

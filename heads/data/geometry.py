@@ -4,6 +4,7 @@ Points are continuous: pixel i covers [i, i + 1). Each axis is scaled and shifte
 the record is four numbers, the two sizes, and the part of the original that can still be seen.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -65,6 +66,16 @@ class Geometry(tv_tensors.TVTensor):
         x, y = along(corners[..., 0], column_scale, column_shift), along(corners[..., 1], row_scale, row_shift)
         ends = torch.stack([x, y], dim=-1)  # of a flipped box the first corner is the last
         return torch.cat([ends.amin(dim=-2), ends.amax(dim=-2)], dim=-1).to(boxes.dtype)
+
+    def intrinsics(self, matrix: Tensor) -> Tensor:
+        """The camera matrix ``(3, 3)`` [px] of the image, from that of the original.
+
+        Of an image that is flipped it is that of the mirrored world: focal lengths stay positive.
+        """
+        (row_scale, column_scale), (row_shift, column_shift), *_ = self._parts()
+        rows = [[column_scale, 0, column_shift], [0, row_scale, row_shift], [0, 0, 1]]
+        sides = torch.tensor([math.copysign(1, column_scale), math.copysign(1, row_scale), 1])
+        return (torch.tensor(rows, dtype=torch.float64) @ matrix.double() * sides).to(matrix.dtype)
 
     def to_original(self, maps: Tensor, mode: Mode = "bilinear", fill: float = 0.0) -> Tensor:
         """Maps of the image ``(..., H, W)`` at the size and place of the original.

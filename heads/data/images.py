@@ -48,7 +48,7 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         ValueError: The file is missing, damaged, or too large to decode.
     """
-    return to_rgb(upright(_decode(Path(path).expanduser())), str(path))
+    return to_rgb(upright(decode(Path(path).expanduser())), str(path))
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Tensor:
@@ -79,7 +79,7 @@ def read_labels(path: str | Path) -> Tensor:
         ValueError: The file is missing, damaged, in colour, or has values above 255.
     """
     path = Path(path)
-    image = _decode(path)
+    image = decode(path)
     if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(
             f"{path} has mode {image.mode}; expected one channel of class indices (a grey or palette PNG). Map its "
@@ -91,7 +91,7 @@ def read_labels(path: str | Path) -> Tensor:
     return torch.from_numpy(values.astype(np.uint8))
 
 
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
     """Open and decode fully, so that a truncated file fails here.
 
     Raises:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .classes import ClassSpec
-from .images import list_images
+from .pairs import pair_folders
 from .segmentation_dataset import LabelValues, Split
 from .segmentation_module import SegmentationDataModule
 
@@ -86,15 +86,6 @@ def pair(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Each image with the label PNG of the same stem.
 
     Raises:
-        ValueError: An image has no label.
+        ValueError: A folder is missing, or an image has no label.
     """
-    paths = list_images(images)
-    if not masks.is_dir():
-        raise ValueError(f"No folder {masks}; expected the label PNGs of the images in {images}.")
-    without = [p for p in paths if not (masks / f"{p.stem}.png").is_file()]
-    if without:
-        raise ValueError(
-            f"{len(without)} of {len(paths)} images in {images} have no label, first {without[0].name}: expected "
-            f"{masks / without[0].stem}.png. Add the label, or move the image away."
-        )
-    return [(p, masks / f"{p.stem}.png") for p in paths]
+    return pair_folders(images, masks, (".png",))

@@ -1,0 +1,97 @@
+"""Which label belongs to which image: by equal names in two folders, or by a list file."""
+
+import warnings
+from pathlib import Path, PurePosixPath
+
+from .images import list_images
+
+Pair = tuple[Path, Path]
+
+_NONE = "None"  # what a list has in place of a label that was never made
+
+
+def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[Pair]:
+    """Each image of a folder with the label of the same stem in another one.
+
+    Args:
+        images: Folder of images.
+        labels: Folder of labels.
+        suffixes: What a label may end in; the first that is there is taken.
+
+    Raises:
+        ValueError: A folder is missing, or an image has no label.
+    """
+    paths = list_images(images)
+    if not labels.is_dir():
+        raise ValueError(f"No folder {labels}; expected the label {_names(suffixes)} of the images in {images}.")
+    found = [next((p for s in suffixes if (p := labels / f"{path.stem}{s}").is_file()), None) for path in paths]
+    without = [path for path, label in zip(paths, found, strict=True) if label is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(paths)} images in {images} have no label, first {without[0].name}: expected "
+            f"{' or '.join(str(labels / (without[0].stem + s)) for s in suffixes)}. Add the label, or move the image "
+            "away."
+        )
+    return [(path, label) for path, label in zip(paths, found, strict=True) if label is not None]
+
+
+def _names(suffixes: tuple[str, ...]) -> str:
+    return " or ".join(f"{suffix[1:].upper()}s" for suffix in suffixes)
+
+
+def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple[Path, ...]) -> list[Pair]:
+    """The pairs of a list file: on each line an image, its label, and further columns that are not read.
+
+    A leading slash is dropped, because some published lists have one before paths that are relative. A line with
+    ``None`` for the label is left out.
+
+    Args:
+        path: The list.
+        image_roots: Folders that images may be in; the first that has one is taken.
+        label_roots: The same of labels.
+
+    Raises:
+        ValueError: The list is missing or holds no pair, a line has no two paths or leads out of the folders, or files
+            are missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected a list with an image and its label on each line.")
+    rows = [(number, line.split()) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    pairs: list[Pair] = []
+    missing: list[Path] = []
+    for number, row in rows:
+        if len(row) < 2:
+            raise ValueError(f"{path}, line {number}, is {' '.join(row)!r}; expected an image and its label.")
+        if row[1] == _NONE:
+            continue
+        names = [_inside(name, f"{path}, line {number},") for name in row[:2]]
+        image, label = _find(names[0], image_roots), _find(names[1], label_roots)
+        missing += [found for found in (image, label) if not found.is_file()]
+        pairs.append((image, label))
+    if not pairs:
+        raise ValueError(f"{path} holds no pair; expected an image and its label on each line.")
+    if missing:
+        raise ValueError(
+            f"{len(missing)} files that {path} names are missing, first {missing[0]}. Get the rest of the data, or "
+            "leave their lines out of a copy of the list."
+        )
+    return pairs
+
+
+def _inside(name: str, where: str) -> str:
+    relative = PurePosixPath(name.lstrip("/"))
+    if ".." in relative.parts:
+        raise ValueError(f"{where} names {name}, which leads out of the data's folder; expected a path inside it.")
+    return str(relative)
+
+
+def _find(name: str, roots: tuple[Path, ...]) -> Path:
+    return next((root / name for root in roots if (root / name).is_file()), roots[0] / name)
+
+
+def check_count(what: str, found: int, published: int) -> None:
+    """Warn if a split is not as large as the one that published figures were measured on."""
+    if found != published:
+        warnings.warn(
+            f"{what} has {found} images, the published split {published}: figures cannot be compared.", stacklevel=2
+        )
