@@ -17,7 +17,7 @@ from .geometry import Geometry
 from .images import read_image
 from .normal_files import normals_from_depth
 from .pairs import check_count
-from .surface_maps import DepthMap
+from .surface_maps import DepthMap, NormalMap
 from .surface_module import Reading, SurfaceModule, camera, data_root
 from .surface_transforms import Window, probe3d_transform
 
@@ -150,13 +150,29 @@ class NAVIViews:
         focal = view.focal_length * min(size) / view.short_side
         matrix = camera(focal, focal, size[1] / 2, size[0] / 2)
         parts = [tv_tensors.Image(image), DepthMap(depth), Geometry.of(size)]
-        window = object_window(depth[0])
-        image, depth, geometry = (V.resize(V.crop(part, *window), [_SIDE, _SIDE], antialias=True) for part in parts)
-        matrix, distance = geometry.intrinsics(matrix), depth.as_subclass(Tensor)
-        normal = normals_from_depth(distance, matrix) if "normal" in self.targets else None
+        cut = [V.crop(part, *object_window(depth[0])) for part in parts]
+        image, depth, geometry = (V.resize(part, [_SIDE, _SIDE], antialias=True) for part in cut)
+        distance = depth.as_subclass(Tensor)
         shown = relative_depth(distance) if self.relative else distance
-        labels = {"depth": shown if "depth" in self.targets else None, "normal": normal}
-        return Reading(view.image, view.name, image.as_subclass(Tensor), **labels, intrinsics=matrix)
+        labels = {
+            "depth": shown if "depth" in self.targets else None,
+            "normal": _normals(cut[1], cut[2], matrix, min(size)) if "normal" in self.targets else None,
+        }
+        return Reading(
+            view.image, view.name, image.as_subclass(Tensor), **labels, intrinsics=geometry.intrinsics(matrix)
+        )
+
+
+def _normals(depth: DepthMap, geometry: Geometry, matrix: Tensor, short_side: int) -> Tensor:
+    """Normals of a square cut out of an image, from its depth at the scale at which the image is 512 px wide.
+
+    So Probe3D has it. At a larger scale neighbouring pixels differ by less than the steps of NAVI's encoding.
+    """
+    side = max(3, round(depth.shape[-1] * min(1.0, _SIDE / short_side)))
+    coarse, record = (V.resize(part, [side, side]) for part in (depth, geometry))
+    normal = NormalMap(normals_from_depth(coarse.as_subclass(Tensor), record.intrinsics(matrix)))
+    enlarged: Tensor = V.resize(normal, [_SIDE, _SIDE]).as_subclass(Tensor)
+    return enlarged
 
 
 def relative_depth(depth: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
-from .surface_maps import Rotation
+from .surface_maps import Intrinsics, Rotation
 from .transforms import Size
 
 
@@ -67,7 +67,9 @@ class Frame(v2.Transform):
         return {"kept": kept, "size": [max(1, n) for n in resized]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Crop and resize one input."""
+        """Crop and resize one input; a camera matrix is that of the original and waits for the record."""
+        if isinstance(inpt, Intrinsics):
+            return inpt
         cropped = V.crop(inpt, *params["kept"]) if self.border else inpt
         return V.resize(cropped, params["size"], antialias=True)
 

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from heads.data.pairs import check_count, pair_folders, read_pair_list
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path):
+    for name in ("sync/kitchen/rgb_1.jpg", "sync/kitchen/depth_1.png"):
+        touch(tmp_path / name)
+    return tmp_path
+
+
+def listed(root, text):
+    (root / "list.txt").write_text(text)
+    roots = (root / "sync", root)
+    return read_pair_list(root / "list.txt", roots, roots)
+
+
+@pytest.mark.parametrize("slash", ["", "/", "sync/", "/sync/"])
+def test_leading_slashes_are_dropped_and_further_columns_not_read(scene, slash):
+    found = listed(scene, f"{slash}kitchen/rgb_1.jpg {slash}kitchen/depth_1.png 518.8579\n\n")
+    assert found == [(scene / "sync/kitchen/rgb_1.jpg", scene / "sync/kitchen/depth_1.png")]
+
+
+def test_a_label_that_was_never_made_is_left_out(scene):
+    assert len(listed(scene, "kitchen/rgb_1.jpg kitchen/depth_1.png 5\nkitchen/rgb_2.jpg None 5\n")) == 1
+
+
+def test_missing_files_are_counted_and_the_first_is_named(scene):
+    with pytest.raises(ValueError, match=r"3 files that .*list\.txt names are missing, first .*kitchen.rgb_2\.jpg"):
+        listed(scene, "kitchen/rgb_2.jpg kitchen/depth_1.png\nkitchen/a.jpg kitchen/b.png\n")
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/../secret.png", "kitchen/../../secret.png"])
+def test_a_list_that_leads_out_of_the_folder(scene, name):
+    touch(scene.parent / "secret.png")
+    with pytest.raises(ValueError, match=r"list\.txt, line 1, names .*secret\.png, which leads out"):
+        listed(scene, f"kitchen/rgb_1.jpg {name}")
+
+
+def test_lists_that_are_none(scene):
+    with pytest.raises(ValueError, match=r"No file .*gone\.txt; expected a list"):
+        read_pair_list(scene / "gone.txt", (scene,), (scene,))
+    with pytest.raises(ValueError, match=r"list\.txt holds no pair"):
+        listed(scene, "\n")
+    with pytest.raises(ValueError, match=r"list\.txt, line 2, is 'b'; expected an image and its label"):
+        listed(scene, "kitchen/rgb_1.jpg kitchen/depth_1.png\nb\n")
+
+
+def test_folders_pair_by_stem_and_the_first_suffix_wins(tmp_path):
+    image = touch(tmp_path / "images" / "a.jpg")
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "a.npy").touch()
+    suffixes = (".png", ".npy")
+    assert pair_folders(tmp_path / "images", tmp_path / "depth", suffixes) == [(image, tmp_path / "depth" / "a.npy")]
+    touch(tmp_path / "depth" / "a.png")
+    assert pair_folders(tmp_path / "images", tmp_path / "depth", suffixes)[0][1].suffix == ".png"
+
+
+def test_folders_that_do_not_pair_up(tmp_path):
+    touch(tmp_path / "images" / "a.jpg")
+    with pytest.raises(ValueError, match=r"No folder .*depth; expected the label PNGs or NPYs"):
+        pair_folders(tmp_path / "images", tmp_path / "depth", (".png", ".npy"))
+    (tmp_path / "depth").mkdir()
+    with pytest.raises(ValueError, match=r"1 of 1 images .* first a\.jpg: expected .*a\.png or .*a\.npy"):
+        pair_folders(tmp_path / "images", tmp_path / "depth", (".png", ".npy"))
+
+
+def test_another_number_of_images_is_warned_about():
+    check_count("test", 654, 654)
+    with pytest.warns(UserWarning, match="test has 653 images, the published split 654: figures cannot be compared"):
+        check_count("test", 653, 654)
