@@ -39,9 +39,7 @@ def test_the_middle_square(nyu):
     normal = batch["normal"][0]
     assert normal.shape == (3, 480, 640) and (normal[..., :80] == 0).all() and (normal[..., 560:] == 0).all()
     assert (normal[..., 80:100] != 0).any()
-    assert float(
-        batch["intrinsics"][0, 0, 2] if torch.is_tensor(batch["intrinsics"]) else batch["intrinsics"][0][0, 2]
-    ) == pytest.approx(245.0824)
+    assert float(batch["intrinsics"][0][0, 2]) == pytest.approx(245.0824)
 
 
 def test_training_on_files_of_geonet(nyu, tmp_path):
