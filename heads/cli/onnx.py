@@ -2,7 +2,7 @@
 
 import argparse
 
-from siglip2_backbone import create_backbone
+from siglip2_backbone import FeatureMaps, create_backbone
 from siglip2_backbone.onnx_export import Agreement, export_onnx
 
 from .inputs import output_path
@@ -31,6 +31,8 @@ def run(command: str, arguments: list[str]) -> None:
         pooled=not args.no_pooled,
         pretrained=not args.random_weights,
     )
+    if not isinstance(model, FeatureMaps):
+        raise ValueError(f"{args.checkpoint} is a pyramid; expected a tower, whose blocks --layers names.")
     size = (args.size[0], args.size[-1]) if args.size and len(args.size) < 3 else args.size
     report = export_onnx(model, args.output, size=size, tolerance=args.tolerance)
     print(_table(report))

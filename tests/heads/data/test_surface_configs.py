@@ -1,0 +1,116 @@
+"""The configs of depth and normals: their data, their figures and, with the tasks, a run each."""
+
+import inspect
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import heads
+from heads.cli import main
+from heads.cli.configs import config_root
+from heads.data.surface_module import SurfaceModule
+from heads.results import ResultWriter
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+
+CONFIGS = sorted(
+    path
+    for task in ("depth", "normals")
+    for path in (config_root() / task).glob("*.yaml")
+    if "GeneratedScenes" not in path.read_text()
+)
+TASKS = {"DepthTask", "NormalsTask"} <= set(heads.__all__) and "published" in inspect.signature(ResultWriter).parameters
+
+
+def folders(root, kind):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for i in range(2):
+            image = rng.integers(0, 256, (40, 56, 3), np.uint8)
+            label = rng.integers(500, 9000, (40, 56), np.uint16)
+            if kind == "normals":
+                label = np.broadcast_to(np.array([128, 128, 250], np.uint8), (40, 56, 3)).copy()
+            for folder, array in ((split, image), (f"{split}_{kind}", label)):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(root / folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def root_of(request, tmp_path):
+    """Makes the data that a config asks for."""
+
+    def make(data):
+        name = data["class_path"].removeprefix("heads.")
+        if name.endswith("Folder"):
+            return folders(tmp_path / "own", "depth" if name == "DepthFolder" else "normals")
+        layout = {"NYUv2": "nyu", "NYUv2Normals": "nyu", "NYUv2BTS": "nyu_bts", "KITTIEigen": "kitti", "NAVI": "navi"}
+        return request.getfixturevalue(layout[name])
+
+    return make
+
+
+def small(data):
+    """A config's arguments of its data, and smaller ones in place of some."""
+    own = dict(data["init_args"]) | {"img_size": [40, 56], "num_workers": 0, "batch_size": 1}
+    own |= {"geonet": None} if "geonet" in own else {}  # thirty thousand files
+    kind = getattr(heads, data["class_path"].removeprefix("heads."))
+    crop = inspect.signature(kind).parameters["crop"].default  # a size, or a probability
+    return own | ({"crop": [40, 56]} if isinstance(crop, tuple) else {})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_data_of_a_config_are_read(path, root_of):
+    config = yaml.safe_load(path.read_text())
+    data, task = config["data"], config["model"]["class_path"]
+    kind = getattr(heads, data["class_path"].removeprefix("heads."))
+    assert set(data["init_args"]) <= set(inspect.signature(kind).parameters)
+    module: SurfaceModule = kind(str(root_of(data)), **small(data))
+    label = "depth" if task == "heads.DepthTask" else "normal"
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert batch["image"].shape[2:] == batch[label].shape[2:] == (40, 56)
+    module.setup("test")
+    batch = next(iter(module.test_dataloader()))
+    assert batch["image"].shape[2:] == (40, 56) and len(batch[label]) == 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_config_names_its_figure_twice_and_how_it_is_called(path):
+    text = path.read_text()
+    config = yaml.safe_load(text)
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.parent.name}_{path.stem}"
+    assert f"--config {path.parent.name}/{path.stem} --data.root" in text
+    if not path.stem.startswith(("folder", "probe3d")):  # nothing is published for these
+        figure = config["results"]["published"]
+        title = text.splitlines()[0]
+        assert f"RMSE {figure['value']:.3f}"[: len(str(figure["value"])) + 5] in title
+        assert figure["source"].split(":")[0] in title
+
+
+@pytest.mark.skipif(not TASKS, reason="needs heads.DepthTask, heads.NormalsTask and results.published")
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_config_runs_and_its_checkpoint_loads(path, root_of, checkpoint, tmp_path):
+    config = yaml.safe_load(path.read_text())
+    layers = list(range(len(config["model"]["init_args"]["layers"])))  # of the tiny tower
+    own = [
+        f"--data.{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+        for name, value in small(config["data"]).items()
+        if name in ("img_size", "num_workers", "batch_size", "geonet", "crop")
+    ]
+    own += [
+        "--data.root",
+        str(root_of(config["data"])),
+        "--model.backbone",
+        str(checkpoint),
+        f"--model.layers={layers}",
+    ]
+    own += ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1", "--trainer.max_steps", "-1"]
+    own += ["--trainer.check_val_every_n_epoch", "1"]
+    name = path.relative_to(config_root()).with_suffix("").as_posix()
+    assert main(["fit", "--config", name, *own]) == 0
+    assert main(["test", "--config", name, *own, "--ckpt_path", "last"]) == 0
+    task = heads.load(tmp_path / "checkpoints" / "last.ckpt")
+    assert task.predict(np.zeros((30, 70, 3), np.uint8)).shape[-2:] == (30, 70)
