@@ -8,12 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-
-def _umask() -> int:
-    """The process's mask of permissions; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+from siglip2_backbone.files import umask
 
 
 def file_sha256(path: Path) -> str:
@@ -33,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        partial.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
+        partial.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error

@@ -15,7 +15,7 @@ from .checkpoints import check_variant, load_tower, variant_of
 from .features import FeatureMaps
 from .positions import PosInterp
 from .pyramid import PYRAMIDS, STRIDES, SUFFIXES, Pyramid, PyramidKind, split_suffix
-from .sources import CheckpointFiles, open_checkpoint
+from .sources import CheckpointFiles, open_checkpoint, without_scheme
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant, by_hub_id
 
@@ -37,9 +37,10 @@ def create_backbone(
     """A SigLIP 2 tower that returns maps, with its pretrained weights.
 
     Args:
-        source: A directory or safetensors file in google's format, a model name (``siglip2_base_patch16_256``, also
-            with ``_pyramid`` or ``_sfp``) or a Hugging Face id (``google/siglip2-base-patch16-256``). A path that
-            exists wins.
+        source: A directory or safetensors file in google's or timm's format, an npz file of big_vision's, a model name
+            (``siglip2_base_patch16_256``, also with ``_pyramid`` or ``_sfp``) or a Hugging Face id
+            (``google/siglip2-base-patch16-256``, ``timm/vit_base_patch16_siglip_256.v2_webli``). A path that exists
+            wins. timm's prefixes ``hf-hub:`` and ``local-dir:`` may stand before it.
         out_indices: Blocks to return, in this order; negative ones count from the end, an int n stands for the last n.
             Four blocks spread over the depth by default. Of a pyramid it picks levels, and ``layers`` the blocks.
         norm: Apply the final norm to every map.
@@ -87,6 +88,7 @@ def _resolve(
     source: str | Path, pretrained: bool, cache_dir: str | Path | None
 ) -> tuple[Variant, CheckpointFiles | None]:
     """The architecture behind a source, and its files where weights are wanted."""
+    source = without_scheme(source)
     if isinstance(source, Path) or Path(source).expanduser().exists():
         files = open_checkpoint(source)
         return variant_of(files), files if pretrained else None

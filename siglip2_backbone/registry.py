@@ -77,6 +77,7 @@ def register(variant: Variant, kind: PyramidKind | None) -> None:
         if isinstance(pretrained_cfg, dict):  # a part of a config says nothing about the rest
             pretrained_cfg_overlay = pretrained_cfg | (pretrained_cfg_overlay or {})
             pretrained_cfg = None
+        kwargs.pop("pretrained_model_args", None)  # timm's note of which arguments a saved config had
         cfg = resolve_pretrained_cfg(name, pretrained_cfg, pretrained_cfg_overlay)
         files = None
         if pretrained:

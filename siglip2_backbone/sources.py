@@ -1,16 +1,21 @@
 """From what a user types (a path or a Hugging Face id) to the files of a checkpoint."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .hub import HUB_ID, Fetch, download
+from .npz_files import StoredArray, read_npz_header
 from .tensor_files import StoredTensor, read_header
+
+Stored = StoredTensor | StoredArray
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_SCHEMES = ("hf-hub:", "local-dir:")  # as timm.create_model takes them
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class CheckpointFiles:
     """
 
     source: str
-    tensors: dict[str, StoredTensor]
+    tensors: Mapping[str, Stored]
     config: dict[str, Any] | None
 
 
@@ -32,13 +37,15 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
     """Find a checkpoint's files and read their headers.
 
     Args:
-        source: A directory or safetensors file in google's format, or a Hugging Face id such as
-            ``google/siglip2-base-patch16-256`` (``owner/name@revision`` for a revision). A path that exists wins.
+        source: A directory or safetensors file in google's or timm's format, an npz file of big_vision's, or a Hugging
+            Face id such as ``google/siglip2-base-patch16-256`` (``owner/name@revision`` for a revision). A path that
+            exists wins. timm's prefixes ``hf-hub:`` and ``local-dir:`` may stand before it.
         cache_dir: Folder of huggingface_hub's cache, where not the usual one.
 
     Raises:
         ValueError: Nothing is there, the files are damaged or of another format, or the hub cannot be reached.
     """
+    source = without_scheme(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_directory(path)
@@ -48,17 +55,27 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
     if not is_id or path.suffix in {".safetensors", ".npz", *_PICKLES}:
         raise ValueError(
             f"No file or directory {source}; expected a checkpoint directory (config.json and {_WHOLE}), a "
-            ".safetensors file, or a Hugging Face id such as google/siglip2-base-patch16-256."
+            ".safetensors file, an .npz file, or a Hugging Face id such as google/siglip2-base-patch16-256."
         )
     return _download(str(source), cache_dir)
+
+
+def without_scheme(source: str | Path) -> str | Path:
+    """A source without timm's ``hf-hub:``; after ``local-dir:`` stands a path, and never an id."""
+    if not isinstance(source, str) or not source.startswith(_SCHEMES):
+        return source
+    scheme, _, rest = source.partition(":")
+    return rest if scheme == "hf-hub" else Path(rest)
 
 
 def _open_directory(folder: Path) -> CheckpointFiles:
     config_path = folder / "config.json"
     if not config_path.is_file():
+        arrays = sorted(folder.glob("*.npz"))
+        remedy = f"Pass {arrays[0]} itself" if arrays else "Copy config.json from the checkpoint's page on the hub"
         raise ValueError(
             f"{folder} has no config.json; expected a checkpoint directory with config.json and {_WHOLE}, as "
-            "transformers' save_pretrained writes it. Copy config.json from the checkpoint's page on the hub."
+            f"transformers' save_pretrained writes it. {remedy}."
         )
     if (folder / _WHOLE).is_file():
         tensors = read_header(folder / _WHOLE)
@@ -80,11 +97,13 @@ def _no_weights(folder: Path) -> str:
 
 
 def _open_file(path: Path) -> CheckpointFiles:
+    if path.suffix == ".npz":
+        return CheckpointFiles(str(path), read_npz_header(path), None)
     if path.suffix != ".safetensors":
         reason = "a pickle can run code when it is loaded" if path.suffix in _PICKLES else "this format is not known"
         raise ValueError(
-            f"{path} is not read, because {reason}; expected a .safetensors file. Convert it with transformers' "
-            "save_pretrained, or pass the checkpoint's directory."
+            f"{path} is not read, because {reason}; expected a .safetensors file, or an .npz file of big_vision. "
+            "Convert it with transformers' save_pretrained, or pass the checkpoint's directory."
         )
     beside = path.parent / "config.json"
     return CheckpointFiles(str(path), read_header(path), _read_json(beside) if beside.is_file() else None)
@@ -122,7 +141,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
     folder = download(hub_id, "config.json", _fetch_all, cache_dir)
-    return replace(_open_directory(folder), source=hub_id)
+    try:
+        return replace(_open_directory(folder), source=hub_id)
+    except ValueError as error:  # whole when it arrived, and damaged since: huggingface_hub does not look again
+        raise ValueError(
+            f"{hub_id} is damaged in huggingface_hub's cache: {error} To fetch it again, delete the folder "
+            f"{folder.parent.parent} first."
+        ) from error
 
 
 def _fetch_all(fetch: Fetch) -> Path:

@@ -21,6 +21,7 @@ class Variant:
         img_size: Side of the native square image [px].
         naflex: Whether the checkpoint was trained on native aspect ratios (another rule for the positions).
         hub_id: Hugging Face id of the published checkpoint, if there is one.
+        timm_name: timm's own name for the architecture of the published checkpoint, if there is one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Variant:
     img_size: int
     naflex: bool = False
     hub_id: str | None = None
+    timm_name: str | None = None
 
     @property
     def grid_size(self) -> int:
@@ -53,7 +55,7 @@ class Variant:
     def same_architecture(self, other: "Variant") -> bool:
         """Whether both describe the same network, whatever their names."""
         ours, theirs = dict(vars(self)), dict(vars(other))
-        for key in ("name", "hub_id"):
+        for key in ("name", "hub_id", "timm_name"):
             del ours[key], theirs[key]
         return ours == theirs
 
@@ -87,9 +89,13 @@ _PUBLISHED: tuple[tuple[str, int, int | str], ...] = (
     ("so400m", 16, "naflex"),
 )
 
+# timm feeds this one 378 px, which its 27 cells cover; google squashes images to 384 px and lets the last 6 go
+_TIMM_SIDE = {"siglip2-so400m-patch14-384": 378}
+
 
 def _published(size: str, patch_size: int, img_size: int | str) -> Variant:
     checkpoint = f"siglip2-{size}-patch{patch_size}-{img_size}"
+    theirs = f"{size.replace('-', '')}_patch{patch_size}_siglip"
     return Variant(
         checkpoint.replace("-", "_"),
         *_SIZES[size],
@@ -97,6 +103,9 @@ def _published(size: str, patch_size: int, img_size: int | str) -> Variant:
         img_size=img_size if isinstance(img_size, int) else 256,
         naflex=img_size == "naflex",
         hub_id=f"google/{checkpoint}",
+        timm_name=f"naflexvit_{theirs}"
+        if img_size == "naflex"
+        else f"vit_{theirs}_{_TIMM_SIDE.get(checkpoint, img_size)}",
     )
 
 
@@ -108,5 +117,25 @@ VARIANTS: dict[str, Variant] = {v.name: v for v in (*(_published(*row) for row i
 
 
 def by_hub_id(hub_id: str) -> Variant | None:
-    """The published variant behind a Hugging Face id, or None."""
+    """The published variant behind a Hugging Face id of google's or timm's, or None."""
+    if hub_id.startswith("timm/"):
+        return by_timm_name(hub_id.removeprefix("timm/").split(".")[0])
     return next((v for v in VARIANTS.values() if v.hub_id == hub_id), None)
+
+
+def by_timm_name(name: str) -> Variant | None:
+    """The published variant that timm calls ``name``, or None."""
+    # a SigLIP 1 name of the 27 cells, which timm has corrected for SigLIP 2
+    name = name.replace("patch14_siglip_384", "patch14_siglip_378")
+    return next((v for v in VARIANTS.values() if v.timm_name == name), None)
+
+
+def published(found: Variant) -> Variant:
+    """The variant of the table with this architecture, or ``found`` itself where there is none."""
+    return next((v for v in VARIANTS.values() if v.same_architecture(found)), found)
+
+
+def native_size(patch_size: int, grid_size: int) -> int:
+    """Side of the native image [px] of a square table: what its cells cover, but 384 for 27 cells at patch 14."""
+    sides = (v.img_size for v in VARIANTS.values() if (v.patch_size, v.grid_size) == (patch_size, grid_size))
+    return next(sides, patch_size * grid_size)

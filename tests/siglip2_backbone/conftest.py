@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -91,7 +92,7 @@ def _checkpoints(root: Path, naflex: bool) -> dict[str, Path]:
     paths["sparse"] = _sparse(root / "whole", root / "sparse")
     paths["file beside its config"] = root / "whole" / "model.safetensors"
     paths["lone file"] = root / "lone" / "weights.safetensors"
-    return paths
+    return paths | _npz(model, root / "npz")
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +105,82 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def naflex(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same NaFlex tiny weights, written in every way that is read."""
     return _checkpoints(tmp_path_factory.mktemp("naflex"), naflex=True)
+
+
+def _linear_arrays(path: str, weights: list[Tensor], biases: list[Tensor], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """A flax layer of every block: the kernel input first, as (input, output) split as ``shape`` says."""
+    kernels = [weight.T.reshape(shape) for weight in weights]
+    return {f"{path}/kernel": torch.stack(kernels), f"{path}/bias": torch.stack(biases)}
+
+
+def _layer_arrays(state: dict[str, Tensor], layers: list[str], names: dict[str, str], heads: int) -> dict[str, Tensor]:
+    """The arrays of blocks, or of the MAP head, stacked along a leading axis."""
+    d = state["post_layernorm.bias"].numel()
+    attention, arrays = "MultiHeadDotProductAttention_0", {}
+    for theirs, ours in names.items():
+        weights, biases = ([state[f"{layer}{ours}.{kind}"] for layer in layers] for kind in ("weight", "bias"))
+        if "Norm" in theirs:
+            arrays |= {f"{theirs}/scale": torch.stack(weights), f"{theirs}/bias": torch.stack(biases)}
+        elif theirs in ("query", "key", "value"):
+            biases = [bias.view(heads, -1) for bias in biases]
+            arrays |= _linear_arrays(f"{attention}/{theirs}", weights, biases, (d, heads, -1))
+        elif theirs == "out":
+            arrays |= _linear_arrays(f"{attention}/out", weights, biases, (heads, -1, d))
+        else:
+            arrays |= _linear_arrays(theirs, weights, biases, tuple(weights[0].T.shape))
+    return arrays
+
+
+def _big_vision(model: nn.Module, scan: bool = True) -> dict[str, np.ndarray]:
+    """The vision tower of transformers as big_vision saves it, without what stands before its names."""
+    state = dict(model.state_dict())
+    heads, depth = model.config.num_attention_heads, model.config.num_hidden_layers
+    for kind in ("weight", "bias"):
+        for x, part in zip("qkv", state[f"head.attention.in_proj_{kind}"].chunk(3), strict=True):
+            state[f"head.attention.{x}_proj.{kind}"] = part
+    mlp = {"MlpBlock_0/Dense_0": "mlp.fc1", "MlpBlock_0/Dense_1": "mlp.fc2"}
+    block = {"LayerNorm_0": "layer_norm1", "LayerNorm_1": "layer_norm2", "out": "self_attn.out_proj"} | mlp
+    block |= {name: f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")}
+    head = {"LayerNorm_0": "layernorm", "out": "attention.out_proj"} | mlp
+    head |= {name: f"attention.{name[0]}_proj" for name in ("query", "key", "value")}
+    blocks = _layer_arrays(state, [f"encoder.layers.{i}." for i in range(depth)], block, heads)
+    kernel, table = state["embeddings.patch_embedding.weight"], state["embeddings.position_embedding.weight"]
+    side = int(len(table) ** 0.5)
+    arrays = {
+        "embedding/kernel": kernel.T if kernel.ndim == 2 else kernel.permute(2, 3, 1, 0),
+        "embedding/bias": state["embeddings.patch_embedding.bias"],
+        "pos_embedding": table.view(side, side, -1) if kernel.ndim == 2 else table[None],
+        "Transformer/encoder_norm/scale": state["post_layernorm.weight"],
+        "Transformer/encoder_norm/bias": state["post_layernorm.bias"],
+        "MAPHead_0/probe": state["head.probe"],
+    }
+    arrays |= {f"MAPHead_0/{k}": v[0] for k, v in _layer_arrays(state, ["head."], head, heads).items()}
+    if scan:
+        arrays |= {f"Transformer/encoderblock/{name}": value for name, value in blocks.items()}
+    else:
+        arrays |= {f"Transformer/encoderblock_{i}/{k}": v[i] for k, v in blocks.items() for i in range(depth)}
+    return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in arrays.items()}
+
+
+@pytest.fixture(scope="session")
+def big_vision():
+    """Arrays of a tower of transformers, as big_vision names and orders them."""
+    return _big_vision
+
+
+def _npz(model: nn.Module, folder: Path) -> dict[str, Path]:
+    """The whole model in every way in which big_vision's files come."""
+    folder.mkdir()
+    ways = {"npz": (True, "params/img/"), "npz numbered": (False, "params/img/"), "npz tower": (True, "params/")}
+    others = {"params/txt/Embed_0/embedding": np.zeros((32, 4), np.float32), "params/t": np.zeros(1, np.float32)}
+    others["params/b"] = np.zeros(1, np.float32)
+    paths = {}
+    for way, (scan, prefix) in ways.items():
+        arrays = {f"{prefix}{k}": v for k, v in _big_vision(model.vision_model, scan).items()}
+        arrays |= others if prefix == "params/img/" else {}
+        paths[way] = folder / f"{way.replace(' ', '_')}.npz"
+        (np.savez if scan else np.savez_compressed)(paths[way], **arrays)
+    return paths
 
 
 @pytest.fixture

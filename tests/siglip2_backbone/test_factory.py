@@ -22,6 +22,15 @@ def test_a_path_may_be_a_string(fixed):
     assert fingerprint(create_backbone(str(fixed["vision"]))) == fingerprint(create_backbone(fixed["vision"]))
 
 
+def test_the_prefixes_of_timm_may_stand_before_a_source(fixed):
+    found = create_backbone(f"local-dir:{fixed['vision']}")
+    assert fingerprint(found) == fingerprint(create_backbone(fixed["vision"]))
+    features = create_backbone("hf-hub:google/siglip2-large-patch16-384", pretrained=False, device="meta")
+    assert features.pretrained_cfg["architecture"] == "siglip2_large_patch16_384"
+    features = create_backbone("hf-hub:timm/vit_large_patch16_siglip_384.v2_webli", pretrained=False, device="meta")
+    assert features.pretrained_cfg["architecture"] == "siglip2_large_patch16_384"
+
+
 def test_naflex_takes_its_own_position_rule(fixed, naflex):
     assert create_backbone(naflex["vision"]).model.pos_interp == "bilinear_antialias"
     assert create_backbone(fixed["vision"]).model.pos_interp == "bicubic_antialias"

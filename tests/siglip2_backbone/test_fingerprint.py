@@ -7,12 +7,23 @@ import torch
 from safetensors.torch import load_file
 
 from siglip2_backbone import create_backbone, fingerprint
+from siglip2_backbone.conversion import convert
+
+KINDS = ["sharded", "vision", "other prefix", "sparse", "file beside its config", "lone file", "npz", "npz numbered"]
 
 
-@pytest.mark.parametrize("kind", ["sharded", "vision", "other prefix", "sparse", "file beside its config", "lone file"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_for_every_file_of_the_same_weights(fixed, kind):
     expected = fingerprint(create_backbone(fixed["whole"], pooled=True))
     assert fingerprint(create_backbone(fixed[kind], pooled=True)) == expected
+
+
+@pytest.mark.parametrize("kind", ["fixed", "naflex"])
+def test_equal_in_the_formats_of_google_timm_and_big_vision(kind, request, tmp_path):
+    paths = request.getfixturevalue(kind)
+    convert(paths["whole"], tmp_path / "timm", "timm")
+    sources = (paths["whole"], tmp_path / "timm", paths["npz"])
+    assert len({fingerprint(create_backbone(source, pooled=True)) for source in sources}) == 1
 
 
 def test_equal_for_the_tower_however_it_is_built(fixed):

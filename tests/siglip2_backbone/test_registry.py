@@ -8,6 +8,7 @@ from timm.data import resolve_model_data_config
 from timm.models import adapt_input_conv, is_model_pretrained, model_entrypoint
 
 from siglip2_backbone import VARIANTS, FeatureMaps, Siglip2VisionTransformer, create_backbone, fingerprint
+from siglip2_backbone.conversion import convert
 from siglip2_backbone.registry import register
 
 NAME = "siglip2_tiny_patch8_128"
@@ -217,3 +218,30 @@ def test_a_part_of_a_pretrained_cfg_leaves_the_rest_true(fixed):
     assert (
         config["mean"] == (0.5, 0.5, 0.5) and config["crop_mode"] == "squash" and config["input_size"] == (3, 128, 128)
     )
+
+
+@pytest.mark.parametrize("way", ["npz", "npz numbered", "npz tower"])
+def test_weights_come_from_an_npz_file_too(fixed, way):
+    assert fingerprint(loaded(fixed[way])) == fingerprint(loaded(fixed["whole"]))
+
+
+def test_weights_come_from_a_directory_of_timm_too(fixed, tmp_path):
+    convert(fixed["whole"], tmp_path / "timm", "timm")
+    assert fingerprint(loaded(tmp_path / "timm")) == fingerprint(loaded(fixed["whole"]))
+
+
+def test_a_directory_with_our_name_is_built_by_timm_as_our_model(fixed, tmp_path, monkeypatch):
+    folder = tmp_path / "models--me--tower" / "snapshots" / ("0" * 40)
+    convert(fixed["whole"], folder, "siglip2")
+    (tmp_path / "models--me--tower" / "refs").mkdir()
+    (tmp_path / "models--me--tower" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in (f"local-dir:{folder}", "hf-hub:me/tower"):
+        tower = timm.create_model(name, pretrained=True, cache_dir=tmp_path)
+        assert type(tower) is Siglip2VisionTransformer
+        assert fingerprint(tower) == fingerprint(loaded(fixed["whole"]))
+        maps = timm.create_model(name, pretrained=True, cache_dir=tmp_path, features_only=True, out_indices=[1, 3])
+        assert isinstance(maps, FeatureMaps)
+        config = resolve_model_data_config(tower)
+        assert (config["crop_mode"], config["interpolation"]) == ("squash", "bilinear")
+        assert tuple(config["input_size"]) == (3, 128, 128)

@@ -38,6 +38,15 @@ def test_a_path_wins_over_a_hub_id(fixed, tmp_path, monkeypatch):
     assert open_checkpoint("google/siglip2-base-patch16-256").config["hidden_size"] == 96
 
 
+def test_the_prefixes_of_timm_mean_the_same_as_none(fixed, no_network, tmp_path):
+    for source in (f"local-dir:{fixed['vision']}", f"hf-hub:{fixed['vision']}"):
+        assert open_checkpoint(source) == open_checkpoint(fixed["vision"])
+    cache = cached(tmp_path, fixed["whole"])
+    assert open_checkpoint("hf-hub:somebody/tower", cache_dir=cache) == open_checkpoint("somebody/tower", cache)
+    with pytest.raises(ValueError, match="No file or directory somebody/tower"):  # after local-dir: stands no id
+        open_checkpoint("local-dir:somebody/tower", cache_dir=cache)
+
+
 def test_the_home_directory_is_understood(fixed, monkeypatch):
     monkeypatch.setenv("HOME", str(fixed["vision"].parent))
     assert open_checkpoint("~/vision").tensors
@@ -66,6 +75,11 @@ def test_a_path_object_is_never_a_hub_id(no_network):
 def test_a_directory_without_config_is_refused(fixed, tmp_path):
     shutil.copy(fixed["vision"] / "model.safetensors", tmp_path)
     refused(tmp_path, "no config.json", "Copy config.json")
+
+
+def test_a_directory_of_an_npz_file_points_to_it(fixed):
+    folder = fixed["npz"].parent
+    refused(folder, "no config.json", f"Pass {folder / 'npz.npz'} itself")
 
 
 def test_a_directory_with_only_a_pickle_is_refused(tmp_path):
@@ -246,3 +260,27 @@ def test_a_download_that_breaks_off_is_refused(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits before it tries again
     hub.cut = True
     refused("somebody/tower", "Downloading", "stopped", "Run it again", cache_dir=tmp_path)
+
+
+def test_what_broke_off_is_not_trusted_later(hub, tmp_path, monkeypatch, fixed):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.cut = True
+    refused("somebody/tower", "stopped", cache_dir=tmp_path)
+    hub.status = 503  # nothing but the cache is there now
+    refused("somebody/tower", "nor complete in huggingface_hub's cache", cache_dir=tmp_path)
+    hub.status, hub.cut = 200, False
+    found = open_checkpoint("somebody/tower", cache_dir=tmp_path)
+    assert found.tensors.keys() == open_checkpoint(fixed["whole"]).tensors.keys()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_was_damaged_in_the_cache_is_not_trusted(fixed, name, no_network, tmp_path):
+    cached(tmp_path, fixed["whole"])
+    file = next(tmp_path.rglob(name))
+    file.write_bytes(file.read_bytes()[:-100])
+    expected = (
+        "is damaged in huggingface_hub's cache",
+        name,
+        f"delete the folder {tmp_path / 'models--somebody--tower'}",
+    )
+    refused("somebody/tower", *expected, cache_dir=tmp_path)

@@ -1,6 +1,6 @@
 import pytest
 
-from siglip2_backbone.variants import TINY, VARIANTS, by_hub_id
+from siglip2_backbone.variants import TINY, VARIANTS, by_hub_id, by_timm_name, native_size
 
 # parameters of the vision towers of the 17 published checkpoints
 PUBLISHED = {
@@ -56,3 +56,16 @@ def test_same_architecture_looks_at_sizes_and_not_at_names():
     assert not TINY.same_architecture(type(TINY)("another", **fields | {"num_heads": 4}))
     fixed, naflex = VARIANTS["siglip2_base_patch16_256"], VARIANTS["siglip2_base_patch16_naflex"]
     assert not fixed.same_architecture(naflex)
+
+
+def test_ids_and_names_of_timm():
+    assert by_hub_id("timm/vit_base_patch16_siglip_256.v2_webli") is VARIANTS["siglip2_base_patch16_256"]
+    assert by_hub_id("timm/naflexvit_so400m_patch16_siglip.v2_webli") is VARIANTS["siglip2_so400m_patch16_naflex"]
+    assert by_timm_name("vit_giantopt_patch16_siglip_384") is VARIANTS["siglip2_giant_opt_patch16_384"]
+    for unknown in ("vit_base_patch16_siglip_gap_256", "vit_base_patch16_224", "siglip2_tiny_patch8_128"):
+        assert by_timm_name(unknown) is None and by_hub_id(f"timm/{unknown}.tag") is None
+
+
+def test_27_cells_at_patch_14_are_384_px():
+    assert native_size(14, 27) == 384
+    assert (native_size(14, 16), native_size(16, 27), native_size(8, 16)) == (224, 432, 128)

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import VARIANTS, Siglip2VisionTransformer, create_backbone
-from siglip2_backbone.checkpoints import check_variant, expected_shapes, key_map, variant_of
+from siglip2_backbone.checkpoints import check_variant, variant_of
+from siglip2_backbone.checkpoints.transformers_format import expected_shapes, key_map
 from siglip2_backbone.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.variants import TINY
 
@@ -262,7 +263,12 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
     CLIPVisionModel(config).save_pretrained(tmp_path)
     refused(tmp_path, "model_type = 'clip_vision_model'; expected a SigLIP vision tower", "google/siglip2-base")
     (tmp_path / "config.json").unlink()
-    refused(tmp_path / "model.safetensors", "no config.json beside it", "shapes of no published checkpoint")
+    refused(tmp_path / "model.safetensors", "is a checkpoint of CLIP: it has", "embeddings.class_embedding")
+
+
+def test_a_file_of_no_known_family_is_refused(tmp_path):
+    save_file({"embeddings.x": torch.zeros(3)}, tmp_path / "x.safetensors")
+    refused(tmp_path / "x.safetensors", "no config.json beside it", "shapes of no published checkpoint")
 
 
 def test_an_unpublished_file_without_config_is_refused(naflex):

@@ -1,0 +1,72 @@
+"""What a checkpoint is beside a SigLIP 2 tower: another family, which is refused, or SigLIP 1, which is said."""
+
+import re
+import warnings
+from typing import Any
+
+from ..sources import CheckpointFiles
+
+# names of tensors that no SigLIP tower has -> whose they are; the first that fits counts
+_OTHER_FAMILIES = (
+    (r".*(mask_token|register_tokens|storage_tokens)", "DINOv2 or DINOv3"),
+    (r".*class_embedding", "CLIP"),
+    (r".*(cls_token|reg_token)|cls", "a ViT with a class token, such as CLIP, DINO or DeiT"),
+    (r".*relative_position_bias_table", "BEiT or Swin"),
+    (r".*(layer1\.0\.conv1|stages\.0\.).*", "a convolutional network"),
+)
+_VOCABULARIES = {32000: "English", 250000: "multilingual"}  # of SigLIP 1; SigLIP 2 has 256000 tokens
+_TOKEN_TABLES = ("text_model.embeddings.token_embedding.weight", "params/txt/Embed_0/embedding")
+
+SIGLIP1_TAG = "webli"
+OWN_SIGLIP1_TAG = "v1_webli"  # under a name of this library, where webli stands for SigLIP 2
+
+
+def refuse_other_family(files: CheckpointFiles) -> None:
+    """Refuse a file without config whose names are another family's.
+
+    Raises:
+        ValueError: It is one.
+    """
+    for pattern, family in _OTHER_FAMILIES:
+        if name := next((name for name in files.tensors if re.fullmatch(pattern, name)), None):
+            raise ValueError(
+                f"{files.source} is a checkpoint of {family}: it has {name}. Expected a SigLIP vision tower; pass a "
+                "checkpoint such as google/siglip2-base-patch16-256."
+            )
+
+
+def siglip1_by(files: CheckpointFiles) -> str | None:
+    """By what a checkpoint is known to be of SigLIP 1: its id, timm's tag or the vocabulary.
+
+    None where nothing says so: a vision tower alone may not tell, for both generations share the architecture.
+    """
+    config = files.config or {}
+    if re.match(r"google/siglip-", files.source):
+        return "its id"
+    if tag := _siglip1_tag(files.source, config):
+        return f"the tag {tag}"
+    size = next((files.tensors[name].shape[0] for name in _TOKEN_TABLES if name in files.tensors), None)
+    text = config.get("text_config")
+    if size is None and isinstance(text, dict):
+        size = text.get("vocab_size", 32000)  # what transformers fills in
+    return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens" if size in _VOCABULARIES else None
+
+
+def _siglip1_tag(source: str, config: dict[str, Any]) -> str | None:
+    """timm's tag of SigLIP 1 weights, from the config or the id; SigLIP 2's is v2_webli."""
+    described = config.get("pretrained_cfg", config)
+    tag = described.get("tag") if isinstance(described, dict) and "architecture" in config else None
+    if tag == OWN_SIGLIP1_TAG or (str(tag).startswith("webli") and str(config["architecture"]).startswith("vit_")):
+        return str(tag)
+    by_id = re.match(r"timm/vit_\w+_siglip_\d+\.(webli\w*)", source)
+    return by_id[1] if by_id else None
+
+
+def warn_of_siglip1(files: CheckpointFiles) -> None:
+    """Warn where a checkpoint is of SigLIP 1."""
+    if reason := siglip1_by(files):
+        warnings.warn(
+            f"{files.source} is a SigLIP 1 checkpoint, by {reason}. Its tower is built like SigLIP 2's and works, but "
+            "the features, the text tower and the published figures are others.",
+            stacklevel=2,
+        )

@@ -1,0 +1,167 @@
+"""What the formats share: where each of our tensors lies in a file, and whether a file has exactly what it should."""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..sources import CheckpointFiles, Stored
+from ..tensor_files import DTYPES, StoredTensor, read_rows
+from ..variants import Variant
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor of a file, or some of it: one of our tensors is one or more parts, one after another.
+
+    Args:
+        name: Name in the file, without what the file puts before every vision tensor.
+        thirds: First third and the third after the last one, of a fused q, k, v tensor.
+        layer: Index along the first axis of a tensor that stacks those of all blocks.
+    """
+
+    name: str
+    thirds: tuple[int, int] = (0, 3)
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a format keeps the tower of one architecture.
+
+    Args:
+        parts: Where each tensor of our state dict comes from.
+        shapes: Shape of every vision tensor in the file, by the file's name.
+    """
+
+    parts: dict[str, list[Part]]
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A tensor of our state dict that is to be read.
+
+    Args:
+        shape: Its shape with three channels.
+        dtype: Type to read it into.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str]) -> dict[str, Stored]:
+    """The file's vision tensors without their prefix.
+
+    Args:
+        files: The checkpoint.
+        prefix: What the names of vision tensors start with.
+        others: Names of tensors that are not of the vision tower, and belong there all the same.
+
+    Raises:
+        ValueError: There are none, or others are there that do not belong to the model.
+    """
+    named = {name: t for name, t in files.tensors.items() if not others.fullmatch(name)}
+    if not named:
+        kinds = sorted({re.split("[./]", name)[0] for name in files.tensors}) or ["nothing"]
+        raise ValueError(
+            f"{files.source} has no vision tensors (found only {', '.join(kinds)}); expected names that start with "
+            f"{prefix or 'vision_model.'!r}. Pass the file of the whole model or of its vision tower."
+        )
+    if foreign := [name for name in named if not name.startswith(prefix)]:
+        raise ValueError(_named(files, "unexpected tensors", foreign, f"names that start with {prefix!r}"))
+    return {name.removeprefix(prefix): t for name, t in named.items()}
+
+
+def check_shapes(
+    files: CheckpointFiles, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], variant: Variant
+) -> None:
+    """Check that all tensors are there, no other one is, and every shape and type fits.
+
+    Raises:
+        ValueError: A tensor is missing, surplus, of another shape or not floating point.
+    """
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ValueError(_named(files, "missing tensors", missing, f"the tensors of {described(variant)}"))
+    if surplus := sorted(found.keys() - expected.keys()):
+        raise ValueError(_named(files, "unexpected tensors", surplus, f"the tensors of {described(variant)}"))
+    for name, shape in expected.items():
+        if found[name].shape != shape:
+            raise ValueError(
+                f"{files.source}: tensor {name} has shape {found[name].shape}; expected {shape} for "
+                f"{described(variant)}. {_remedy(files)}"
+            )
+        if found[name].dtype not in DTYPES:
+            raise ValueError(
+                f"{files.source}: tensor {name} is stored as {found[name].dtype}; expected one of {', '.join(DTYPES)}. "
+                "Pass the checkpoint that is not quantised."
+            )
+
+
+def closest(
+    files: CheckpointFiles, found: Mapping[str, Stored], candidates: Mapping[str, tuple[Variant, Layout]]
+) -> Variant:
+    """The published variant whose shapes a file without config has; heads, unseen in a shape, follow from the width.
+
+    Raises:
+        ValueError: There is none.
+    """
+    shapes = {name: t.shape for name, t in found.items()}
+    shared = {name: len(layout.shapes.items() & shapes.items()) for name, (_, layout) in candidates.items()}
+    best = max(shared, key=lambda name: shared[name])
+    if not shared[best]:
+        raise ValueError(
+            f"{files.source} has no config.json beside it, and its {len(found)} tensors have the shapes of no "
+            "published checkpoint. Put the checkpoint's config.json beside it."
+        )
+    variant, layout = candidates[best]
+    check_shapes(files, found, layout.shapes, variant)
+    return variant
+
+
+def _named(files: CheckpointFiles, what: str, names: Collection[str], expected: str) -> str:
+    shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{files.source} has {len(names)} {what}: {shown}. Expected exactly {expected}. {_remedy(files)}"
+
+
+def _remedy(files: CheckpointFiles) -> str:
+    if files.config is not None:
+        return "Check that the weights are whole and that the config.json beside them is theirs."
+    if all(isinstance(t, StoredTensor) for t in files.tensors.values()):
+        return "No config.json lies beside it, so the closest published model was taken; put the right one beside it."
+    return "An npz file has no config, so its shapes were followed; check that it is whole and of a SigLIP tower."
+
+
+def described(variant: Variant) -> str:
+    """A variant in a message: name, kind and sizes."""
+    kind = "NaFlex" if variant.naflex else "fixed"
+    sizes = f"width {variant.embed_dim}, {variant.depth} blocks, patch {variant.patch_size}, {variant.img_size} px"
+    return f"{variant.name} ({kind}, {sizes})"
+
+
+def conv_kernel(linear: Tensor, patch_size: int) -> Tensor:
+    """A NaFlex kernel ``(D, patch * patch * 3)``, whose inner order is (row, column, channel), as ``(D, 3, P, P)``."""
+    return linear.reshape(-1, patch_size, patch_size, 3).permute(0, 3, 1, 2)
+
+
+def read_in_place(
+    found: Mapping[str, Stored], layout: Layout, wanted: Mapping[str, Wanted]
+) -> Iterator[tuple[str, Tensor]]:
+    """Read tensors of safetensors files, each straight into its own memory."""
+    for name, want in wanted.items():
+        value = torch.empty(want.shape, dtype=want.dtype, device="cpu")
+        flat, done = value.view(-1), 0
+        for part in layout.parts[name]:
+            stored = found[part.name]
+            assert isinstance(stored, StoredTensor)
+            rows, (first, last) = stored.shape[0], part.thirds
+            count = math.prod(stored.shape) * (last - first) // 3
+            read_rows(stored, flat[done : done + count], (first * rows // 3, last * rows // 3))
+            done += count
+        if value.ndim == 4 and len(stored.shape) == 2:
+            value = conv_kernel(value.reshape(value.shape[0], -1), value.shape[-1]).contiguous()
+        yield name, value

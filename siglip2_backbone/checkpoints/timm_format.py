@@ -1,0 +1,155 @@
+"""Checkpoints in timm's format to our state dict: VisionTransformer as it is, NaFlexVit with its ``embeds``.
+
+Also what timm's tools save of our own models: their state dict, with one of our names in the config.
+
+Source of names and defaults: huggingface/pytorch-image-models 1.0.31 ``timm/models/vision_transformer.py`` and
+``timm/models/naflexvit.py``.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from ..sources import CheckpointFiles, Stored
+from ..variants import CUSTOM, VARIANTS, Variant, by_timm_name, native_size, published
+from .layout import Layout, Part, closest, read_in_place
+from .layout import vision_tensors as without_prefix
+
+read = read_in_place
+
+NAFLEX = {
+    "pos_embed": "embeds.pos_embed",
+    "patch_embed.proj.weight": "embeds.proj.weight",
+    "patch_embed.proj.bias": "embeds.proj.bias",
+}
+_SIZES = ("patch_size", "embed_dim", "depth", "num_heads", "img_size")
+
+
+def is_timm(files: CheckpointFiles) -> bool:
+    """Whether a checkpoint is in timm's format, by its config or, without one, by its names."""
+    if files.config is not None:
+        return "architecture" in files.config
+    return any(name.startswith(("blocks.", "patch_embed.", "embeds.")) for name in files.tensors)
+
+
+def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
+    """All tensors: timm keeps the vision tower alone.
+
+    Raises:
+        ValueError: The MAP head is missing.
+    """
+    found = without_prefix(files, "", re.compile(r"(?!)"))
+    if not any(name.startswith("attn_pool.") for name in found):
+        raise ValueError(_no_map_head(files, "a tower"))
+    return found
+
+
+def variant_of(files: CheckpointFiles) -> Variant:
+    """The architecture, from config.json's ``architecture`` and ``model_args`` or, for a lone file, from its shapes.
+
+    Raises:
+        ValueError: It is no SigLIP tower, or one without its MAP head.
+    """
+    if files.config is None:
+        found = vision_tensors(files)
+        naflex = any(name.startswith("embeds.") for name in found)
+        candidates = {v.name: (v, layout(v, found)) for v in VARIANTS.values() if v.naflex == naflex}
+        return closest(files, found, candidates)
+    return _by_config(files, files.config)
+
+
+def _by_config(files: CheckpointFiles, config: dict[str, Any]) -> Variant:
+    name = str(config["architecture"]).split(".")[0]
+    known = by_timm_name(name.replace("_siglip_gap_", "_siglip_")) or VARIANTS.get(name)
+    if known is None:
+        raise ValueError(
+            f"{files.source}: config.json says architecture = {name!r}; expected a SigLIP tower, such as timm's "
+            "vit_base_patch16_siglip_256. Pass a checkpoint such as timm/vit_base_patch16_siglip_256.v2_webli."
+        )
+    if "_gap_" in name:
+        raise ValueError(_no_map_head(files, f"timm's {name}"))
+    return _with_model_args(files.source, known, config.get("model_args") or {})
+
+
+def _no_map_head(files: CheckpointFiles, what: str) -> str:
+    return (
+        f"{files.source} holds {what} without its MAP head: all tensors attn_pool.* are missing, as in timm's "
+        "*_siglip_gap_* models. Pass the checkpoint of the same name without gap_, such as "
+        "timm/vit_base_patch16_siglip_256.v2_webli."
+    )
+
+
+def _with_model_args(source: str, base: Variant, args: Any) -> Variant:
+    """What timm builds from a name and its arguments."""
+    if not isinstance(args, dict):
+        raise ValueError(f"{source}: config.json says model_args = {args!r}; expected a JSON object.")
+    value = {key: _side(args.get(key), getattr(base, key)) for key in _SIZES}
+    value["grid_size"] = _side(args.get("pos_embed_grid_size"), base.grid_size)
+    for key, size in value.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{source}: config.json says {key} = {size!r}; expected a positive whole number.")
+    ratio = args.get("mlp_ratio", base.mlp_dim / base.embed_dim)
+    if not isinstance(ratio, int | float) or ratio <= 0:
+        raise ValueError(f"{source}: config.json says mlp_ratio = {ratio!r}; expected a positive number.")
+    if value["embed_dim"] % value["num_heads"]:
+        raise ValueError(
+            f"{source}: config.json says embed_dim = {value['embed_dim']} and num_heads = {value['num_heads']}; "
+            "expected a width that the heads divide. Check that it is the config.json of this checkpoint."
+        )
+    same_mlp = "mlp_ratio" not in args and value["embed_dim"] == base.embed_dim
+    grid = value.pop("grid_size") if base.naflex else value["img_size"] // value["patch_size"]
+    value["img_size"] = native_size(value["patch_size"], grid)
+    mlp_dim = base.mlp_dim if same_mlp else int(value["embed_dim"] * ratio)  # timm truncates
+    value.pop("grid_size", None)
+    return published(Variant(CUSTOM, mlp_dim=mlp_dim, naflex=base.naflex, **value))
+
+
+def _side(given: Any, default: int) -> Any:
+    """A size as given; timm saves a square as (side, side)."""
+    if isinstance(given, list) and len(given) == 2 and given[0] == given[1]:
+        return given[0]
+    return default if given is None else given
+
+
+def layout(variant: Variant, names: Collection[str]) -> Layout:
+    """Where our tensors are; a NaFlexVit is known by its names."""
+    shapes = expected_shapes(variant)
+    theirs = NAFLEX if any(name.startswith("embeds.") for name in names) else {}
+    parts = {name: [Part(theirs.get(name, name))] for name in shapes}
+    if theirs:
+        shapes = naflex_shapes(variant)
+    return Layout(parts, shapes)
+
+
+def naflex_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of the same tower as timm's NaFlexVit."""
+    shapes = {NAFLEX.get(name, name): shape for name, shape in expected_shapes(variant).items()}
+    d, p, g = variant.embed_dim, variant.patch_size, variant.grid_size
+    return shapes | {"embeds.proj.weight": (d, p * p * 3), "embeds.pos_embed": (1, g, g, d)}
+
+
+def expected_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of our state dict, which is that of timm's VisionTransformer."""
+    d, m, p = variant.embed_dim, variant.mlp_dim, variant.patch_size
+    weights: dict[str, tuple[int, ...]] = {
+        "patch_embed.proj": (d, 3, p, p),
+        "norm": (d,),
+        "attn_pool.q": (d, d),
+        "attn_pool.kv": (2 * d, d),
+        "attn_pool.proj": (d, d),
+        "attn_pool.norm": (d,),
+        "attn_pool.mlp.fc1": (m, d),
+        "attn_pool.mlp.fc2": (d, m),
+    }
+    for i in range(variant.depth):
+        weights |= {
+            f"blocks.{i}.norm1": (d,),
+            f"blocks.{i}.attn.qkv": (3 * d, d),
+            f"blocks.{i}.attn.proj": (d, d),
+            f"blocks.{i}.norm2": (d,),
+            f"blocks.{i}.mlp.fc1": (m, d),
+            f"blocks.{i}.mlp.fc2": (d, m),
+        }
+    shapes: dict[str, tuple[int, ...]] = {"pos_embed": (1, variant.grid_size**2, d), "attn_pool.latent": (1, 1, d)}
+    shapes |= {f"{name}.weight": shape for name, shape in weights.items()}
+    return shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()}

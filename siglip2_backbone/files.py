@@ -1,0 +1,49 @@
+"""Directories that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+def umask() -> int:
+    """The process's mask of permissions; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def refuse_occupied(path: Path) -> None:
+    """Refuse a place where something is already.
+
+    Raises:
+        ValueError: It is a file, or a directory that is not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists and is not an empty directory; nothing is overwritten. Pass another place.")
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory beside ``path`` to write files to; it becomes ``path`` if nothing fails.
+
+    Raises:
+        ValueError: Something is there already, or the directory cannot be written.
+    """
+    path = path.resolve()
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    refuse_occupied(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        for file in partial.iterdir():
+            file.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

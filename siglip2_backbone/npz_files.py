@@ -1,0 +1,121 @@
+"""Read arrays of npz files one by one and slice by slice: the headers, then only the members that are wanted.
+
+An npz file is a zip archive of npy files, stored or deflated. numpy itself loads a member whole, and a scan-layout
+member holds one tensor of every block; here each slice goes to its block while the member is still being read. Pickles,
+which is what arrays of objects are, are never opened.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .tensor_files import DTYPES
+
+# numpy knows no bfloat16 and writes it as two bytes of no type
+_DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "|V2": "BF16"}
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Where an array lies.
+
+    Args:
+        path: The npz file.
+        member: Name of the npy file in it.
+        dtype: Stored type, as safetensors spells it; as numpy does where it is no type of ``DTYPES``.
+        shape: Stored shape.
+        column_major: Whether the first index runs fastest.
+    """
+
+    path: Path
+    member: str
+    dtype: str
+    shape: tuple[int, ...]
+    column_major: bool = False
+
+
+def read_npz_header(path: Path) -> dict[str, StoredArray]:
+    """All arrays of an npz file, by name, without reading their values.
+
+    Raises:
+        ValueError: The file is truncated, is no npz file, or holds an array of objects.
+    """
+    with _refused_if_broken(path), zipfile.ZipFile(path) as archive:
+        arrays = [_entry(path, archive, info) for info in archive.infolist() if info.filename.endswith(".npy")]
+    for array in arrays:
+        if array.dtype == "|O":
+            raise ValueError(
+                f"{path}: array {_name(array)} holds Python objects, which are stored as a pickle, and a pickle can "
+                "run code when it is loaded. Pass a file of plain arrays."
+            )
+    return {_name(array): array for array in arrays}
+
+
+def _name(array: StoredArray) -> str:
+    return array.member.removesuffix(".npy")
+
+
+@contextmanager
+def _refused_if_broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        raise ValueError(
+            f"{path} is not a complete npz file ({error}). Download or copy it again, or pass a file that is whole."
+        ) from error
+
+
+def _entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredArray:
+    with archive.open(info) as file:
+        shape, column_major, dtype = _npy_header(file)
+        expected = file.tell() + math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and info.file_size != expected:
+        raise ValueError(f"array {info.filename} has {info.file_size} bytes, its header describes {expected}")
+    kind = "|O" if dtype.hasobject else dtype.str
+    return StoredArray(path, info.filename, _DTYPES.get(kind, kind), shape, column_major)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def read_slices(stored: StoredArray, stacked: bool) -> Iterator[Tensor]:
+    """Read an array, of a type in ``DTYPES``, as one tensor or as one for each index of its first axis.
+
+    Args:
+        stored: What to read.
+        stacked: Whether to slice along the first axis.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    # only one slice at a time is in memory, except for what was written with the first index running fastest
+    sliced = stacked and not stored.column_major
+    shape = stored.shape[1:] if sliced else stored.shape
+    with _refused_if_broken(stored.path), zipfile.ZipFile(stored.path) as archive, archive.open(stored.member) as file:
+        _npy_header(file)
+        for _ in range(stored.shape[0] if sliced else 1):
+            value = _read(file, shape, DTYPES[stored.dtype], stored.column_major)
+            yield from value if stacked and not sliced else [value]
+        file.read()  # the checksum is compared at the member's end
+
+
+def _read(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype, column_major: bool) -> Tensor:
+    data = bytearray(file.read(math.prod(shape) * dtype.itemsize))
+    flat = torch.frombuffer(data, dtype=dtype)
+    if not column_major:
+        return flat.view(shape)
+    return flat.view(shape[::-1]).permute(*reversed(range(len(shape))))
