@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoints import stored_dtype, variant_of
+from .checkpoints import stored_dtype
 from .checkpoints.family import OWN_SIGLIP1_TAG, SIGLIP1_TAG, siglip1_by
 from .checkpoints.timm_format import NAFLEX, naflex_shapes
 from .checkpoints.transformers_format import FIXED, PREFIX, expected_shapes, key_map
-from .factory import build_tower, pretrained_cfg
+from .factory import build_tower, open_tower, pretrained_cfg
 from .files import refuse_occupied, whole_directory
 from .fingerprint import fingerprint
-from .sources import CheckpointFiles, open_checkpoint
+from .sources import CheckpointFiles
 from .variants import VARIANTS, Variant
 
 Target = Literal["timm", "transformers", "siglip2"]
@@ -33,7 +33,7 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     """Write the vision tower of a checkpoint in another format.
 
     Args:
-        source: A path or an id, as :func:`~siglip2_backbone.create_backbone` takes it.
+        source: As :func:`~siglip2_backbone.create_backbone` takes it.
         destination: Directory to write, which must not exist or be empty. It appears whole or not at all.
         target: Who is to read it.
         cache_dir: Folder of huggingface_hub's cache, where not the usual one.
@@ -47,8 +47,7 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     """
     destination = Path(destination).expanduser()
     refuse_occupied(destination)
-    files = open_checkpoint(source, cache_dir)
-    variant = variant_of(files)
+    variant, files = open_tower(source, cache_dir)
     dtype = stored_dtype(files, variant)
     configs = _configs(files, variant, target, dtype)
     tower = build_tower(variant, files, pretrained_cfg=pretrained_cfg(variant), device="cpu", dtype=dtype)

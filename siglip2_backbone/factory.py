@@ -84,6 +84,17 @@ def pyramid_of(source: str | Path, pyramid: PyramidKind | None) -> tuple[str | P
     return plain, kind or pyramid
 
 
+def open_tower(source: str | Path, cache_dir: str | Path | None = None) -> tuple[Variant, CheckpointFiles]:
+    """The architecture behind a source of :func:`create_backbone`, and its files.
+
+    Raises:
+        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower.
+    """
+    variant, files = _resolve(source, True, cache_dir)
+    assert files is not None
+    return variant, files
+
+
 def _resolve(
     source: str | Path, pretrained: bool, cache_dir: str | Path | None
 ) -> tuple[Variant, CheckpointFiles | None]:

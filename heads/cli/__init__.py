@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .messages import plain
 
-# name -> (module of this package with run(command, arguments), help)
+# name -> (module of this package with run(command, arguments), which may return an exit status, help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer", "train a head from a YAML file"),
     "validate": ("trainer", "measure a trained head on the validation split"),
@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "write a trained head as safetensors and json"),
     "push": ("push", "upload an exported head to the Hugging Face hub"),
     "onnx": ("onnx", "write a backbone for onnxruntime, checked against torch"),
+    "convert": ("convert", "write a checkpoint's tower for timm, transformers or this library"),
+    "verify": ("verify", "compare a checkpoint's tower with transformers, block by block"),
     "models": ("models", "list the models with their sizes and sources"),
     "features": ("features", "write dense features of images as safetensors"),
     "embed": ("embed", "write pooled embeddings of images as safetensors"),
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(arguments[:1]).command
     try:
-        import_module(f".{COMMANDS[command][0]}", __name__).run(command, arguments[1:])
+        status: int | None = import_module(f".{COMMANDS[command][0]}", __name__).run(command, arguments[1:])
     except (ValueError, OSError) as error:
         if os.environ.get("SIGLIP2_TRACEBACK"):
             raise
@@ -51,4 +53,4 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "; --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
         print(f"siglip2 {command}: stopped{hint}", file=sys.stderr)
         return 130
-    return 0
+    return status or 0

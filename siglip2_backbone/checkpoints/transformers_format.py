@@ -35,7 +35,12 @@ FIXED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_
 
 def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
     """The vision tensors, which transformers has written with and without their prefix."""
-    return without_prefix(files, PREFIX if any(name.startswith(PREFIX) for name in files.tensors) else "", _NOT_VISION)
+    return without_prefix(files, prefix_of(files), _NOT_VISION)
+
+
+def prefix_of(files: CheckpointFiles) -> str:
+    """What stands before the names of the vision tensors in this file."""
+    return PREFIX if any(name.startswith(PREFIX) for name in files.tensors) else ""
 
 
 def layout(variant: Variant, names: Collection[str]) -> Layout:
