@@ -53,7 +53,8 @@ def variant_of(files: CheckpointFiles) -> Variant:
             "its MAP head. Pass an npz file such as siglip2_b16_256.npz, from google/siglip2-base-patch16-256-jax."
         )
     kernel, table, heads, mlp = (found[name].shape for name in names)
-    if len(kernel) not in (2, 4) or len(table) != 3 or len(heads) != 3 + lead or len(mlp) != 2:
+    ranks = len(kernel) in (2, 4) and (len(table), len(heads), len(mlp)) == (3, 3 + lead, 2)
+    if not ranks or 0 in (*kernel, *table, *heads, *mlp) or heads[-2] * heads[-1] != heads[-3]:
         shapes = ", ".join(f"{name} {found[name].shape}" for name in names)
         raise ValueError(f"{files.source} has arrays of shapes that no SigLIP tower has: {shapes}.")
     patch = kernel[0] if len(kernel) == 4 else math.isqrt(kernel[0] // 3)

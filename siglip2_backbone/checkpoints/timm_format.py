@@ -96,11 +96,13 @@ def _with_model_args(source: str, base: Variant, args: Any) -> Variant:
             f"{source}: config.json says embed_dim = {value['embed_dim']} and num_heads = {value['num_heads']}; "
             "expected a width that the heads divide. Check that it is the config.json of this checkpoint."
         )
+    side, grid = value["img_size"], value.pop("grid_size")
+    if base.naflex:
+        value["img_size"] = value["patch_size"] * grid
+    elif side % value["patch_size"] == 0:  # 378 px are 27 cells of 14, which google feeds 384
+        value["img_size"] = native_size(value["patch_size"], side // value["patch_size"])
     same_mlp = "mlp_ratio" not in args and value["embed_dim"] == base.embed_dim
-    grid = value.pop("grid_size") if base.naflex else value["img_size"] // value["patch_size"]
-    value["img_size"] = native_size(value["patch_size"], grid)
     mlp_dim = base.mlp_dim if same_mlp else int(value["embed_dim"] * ratio)  # timm truncates
-    value.pop("grid_size", None)
     return published(Variant(CUSTOM, mlp_dim=mlp_dim, naflex=base.naflex, **value))
 
 

@@ -69,6 +69,15 @@ def test_the_stored_type_is_kept(dtype, edited, tmp_path):
     assert json.loads((tmp_path / "google" / "config.json").read_text())["dtype"] == str(dtype).split(".")[1]
 
 
+def test_of_several_types_the_one_that_holds_all_is_written(edited, tmp_path):
+    def mixed(tensors):
+        return {k: t.half() if "norm" in k else t.bfloat16() for k, t in tensors.items()}
+
+    source = edited(tensors=mixed)
+    convert(source, tmp_path / "google", "transformers")
+    same(vision(tmp_path / "google"), {k: t.float() for k, t in vision(source).items()})
+
+
 def ours(path):
     return create_backbone(path, pooled=True, dtype=torch.float64).model.eval()
 
@@ -208,6 +217,22 @@ IRRELEVANT = {
     "is_encoder_decoder",
 }
 IRRELEVANT |= {"id2label", "label2id", "problem_type", "output_attentions", "_name_or_path", "initializer_range"}
+
+
+@pytest.mark.parametrize("side", [20, 22], ids=["whole patches", "a remainder"])
+@torch.no_grad()
+def test_sizes_that_nobody_has_published_survive_every_format(side, tmp_path, scale_up, relative_error):
+    config = SiglipVisionConfig(
+        hidden_size=22, intermediate_size=30, num_hidden_layers=3, num_attention_heads=2, patch_size=4, image_size=side
+    )
+    scale_up(SiglipVisionModel(config)).save_pretrained(tmp_path / "source")
+    convert(tmp_path / "source", tmp_path / "timm", "timm")
+    convert(tmp_path / "timm", tmp_path / "google", "transformers")
+    same(vision(tmp_path / "google"), vision(tmp_path / "source"))
+    assert json.loads((tmp_path / "google" / "config.json").read_text())["image_size"] == side
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).double().eval()
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert relative_error(theirs(image), ours(tmp_path / "google")(image)) < 1e-13
 
 
 def test_sizes_that_have_no_name_here_cannot_have_one_written(naflex, tmp_path):

@@ -230,6 +230,16 @@ def test_weights_come_from_a_directory_of_timm_too(fixed, tmp_path):
     assert fingerprint(loaded(tmp_path / "timm")) == fingerprint(loaded(fixed["whole"]))
 
 
+@pytest.mark.parametrize("prefix", ["", "hf-hub:"])
+def test_an_id_may_be_of_a_repository_of_timm(fixed, tmp_path, monkeypatch, prefix):
+    convert(fixed["whole"], tmp_path / "models--me--tower" / "snapshots" / ("0" * 40), "timm")
+    (tmp_path / "models--me--tower" / "refs").mkdir()
+    (tmp_path / "models--me--tower" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = create_backbone(f"{prefix}me/tower", cache_dir=tmp_path, pooled=True)
+    assert fingerprint(found) == fingerprint(loaded(fixed["whole"]))
+
+
 def test_a_directory_with_our_name_is_built_by_timm_as_our_model(fixed, tmp_path, monkeypatch):
     folder = tmp_path / "models--me--tower" / "snapshots" / ("0" * 40)
     convert(fixed["whole"], folder, "siglip2")

@@ -167,6 +167,9 @@ def test_a_surplus_array_is_refused(changed, name):
     [
         (QUERY, (4, 96, 4, 24), "kernel has shape (3, 32, 96); expected (4, 24, 96)"),
         (QUERY, (96, 3, 32), "shapes that no SigLIP tower has"),
+        (QUERY, (4, 96, 5, 19), "shapes that no SigLIP tower has"),
+        ("params/img/embedding/kernel", (0, 0, 3, 96), "shapes that no SigLIP tower has"),
+        ("params/img/embedding/kernel", (8, 4, 3, 96), "embedding/kernel has shape (8, 4, 3, 96)"),
         ("params/img/pos_embedding", (256, 96), "shapes that no SigLIP tower has"),
         ("params/img/pos_embedding", (1, 255, 96), "pos_embedding has shape (1, 255, 96); expected (1, 225, 96)"),
         (f"{HEAD}/bias", (383,), "Dense_0/bias has shape (383,); expected (384,)"),
