@@ -104,7 +104,11 @@ def _plain(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tested(checkpoint: Path) -> dict[str, Any]:
     result = result_of(checkpoint)
-    return {} if result is None else {"test": {key: result[key] for key in ("metrics", "classes", "protocol")}}
+    return (
+        {}
+        if result is None
+        else {"test": {key: result[key] for key in ("metrics", "classes", "protocol") if key in result}}
+    )
 
 
 def _check_places(directory: Path) -> None:

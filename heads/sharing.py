@@ -1,16 +1,21 @@
 """Put an exported head on the Hugging Face hub, where ``heads.load`` finds it by its id."""
 
+import json
+import shutil
+import tempfile
 from pathlib import Path
 
 from siglip2_backbone.hub import HUB_ID
 
-from .loading import FILES, PAGE, read_export
+from .loading import DESCRIPTION, FILES, PAGE, read_export
 
 _MESSAGE = "Upload a head of siglip2-backbone"
 
 
 def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
     """Upload ``head.safetensors``, ``head.json`` and ``README.md`` in one commit, and nothing else of the folder.
+
+    Where the backbone came from a path, what is uploaded names its architecture instead.
 
     Args:
         directory: A directory that ``export`` wrote.
@@ -38,9 +43,11 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
         address = str(api.create_repo(repository, private=private, exist_ok=True))
         public = private and not api.repo_info(repository).private  # one that was there stays what it was
         if not public:
-            api.upload_folder(
-                repo_id=repository, folder_path=folder, allow_patterns=list(FILES), commit_message=_MESSAGE
-            )
+            with tempfile.TemporaryDirectory() as copy:
+                _copy(folder, Path(copy))
+                api.upload_folder(
+                    repo_id=repository, folder_path=Path(copy), allow_patterns=list(FILES), commit_message=_MESSAGE
+                )
     except Exception as error:  # of the hub or of whatever transport library this version has
         # the chain would show the request, and with it the token
         raise ValueError(f"Pushing to {repository} failed: {_reason(error, token)}") from None
@@ -49,6 +56,17 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
             f"{repository} is there already, and public. Make it private on its page, or use another name."
         )
     return address
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """The files of an export, without a path of this machine."""
+    for name in FILES:
+        shutil.copyfile(folder / name, copy / name)
+    card = json.loads((copy / DESCRIPTION).read_text(encoding="utf-8"))
+    backbone, arguments = card["backbone"], card["arguments"]
+    if backbone["source"] != "random" and not HUB_ID.fullmatch(backbone["source"]):
+        backbone["source"] = arguments["backbone"] = backbone["name"]
+    (copy / DESCRIPTION).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def _token() -> str:

@@ -67,9 +67,18 @@ def hub(monkeypatch):
 def test_exactly_the_three_files_are_uploaded(head, hub):
     assert heads.push(head, "me/head") == "https://huggingface.co/me/head"
     assert hub.files["me/head"].keys() == {"head.safetensors", "head.json", "README.md"}
-    assert hub.files["me/head"]["head.json"] == (head / "head.json").read_bytes()
+    assert hub.files["me/head"]["head.safetensors"] == (head / "head.safetensors").read_bytes()
     assert hub.private == {"me/head": False}
     heads.push(head, "me/head")  # again
+
+
+def test_no_path_of_this_machine_is_uploaded_and_the_head_still_loads(head, hub, checkpoint, tmp_path):
+    assert str(checkpoint) in (head / "head.json").read_text()
+    heads.push(head, "me/head")
+    for name, content in hub.files["me/head"].items():
+        assert str(checkpoint).encode() not in content
+        (tmp_path / name).write_bytes(content)
+    assert heads.load(tmp_path, backbone=checkpoint).card()["backbone"]["name"] == "siglip2_tiny_patch8_128"
 
 
 def test_private_is_private_or_nothing_is_uploaded(head, hub):
