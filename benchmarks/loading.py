@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from memory import peak_growth
+
 WAYS = ("ours", "transformers", "transformers, values touched", "copy")
 
 
@@ -24,12 +26,6 @@ def write_checkpoint(directory: Path) -> None:
     text = {"vocab_size": 256000, "projection_size": 768}
     config = SiglipConfig(vision_config={"image_size": 256}, text_config=text)
     SiglipModel(config).save_pretrained(directory, max_shard_size="8GB")
-
-
-def memory(field: str) -> int:
-    """A field of /proc/self/status in bytes: VmRSS now, VmHWM at its highest."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field)))
 
 
 def load(way: str, directory: str) -> object:
@@ -64,12 +60,12 @@ def measure(way: str, directory: str) -> None:
 
     assert timm and transformers.SiglipVisionModel and siglip2_backbone
     torch.set_num_threads(2)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before, start = memory("VmRSS"), time.perf_counter()
-    model = load(way, directory)
-    seconds = time.perf_counter() - start
+    with peak_growth() as peak:
+        start = time.perf_counter()
+        model = load(way, directory)
+        seconds = time.perf_counter() - start
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    print(json.dumps({"seconds": seconds, "peak": (memory("VmHWM") - before) / size}))
+    print(json.dumps({"seconds": seconds, "peak": peak[0] / size}))
 
 
 def main() -> None:

@@ -1,14 +1,11 @@
 """From the cells of a map back to pixels."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .data.geometry import Geometry
-
-_CHUNK = 2**26  # elements of upsampled logits held at once: 256 MiB
+from .upsampling import Upsampling
 
 
 def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
@@ -29,25 +26,41 @@ def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str =
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 
+@torch.no_grad()
 def scores_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
-    """Logits of an image's cells at its original size, ``(B, C, H, W)``."""
-    return geometry.to_original(to_pixels(logits, reduction, geometry.image_size))
+    """Logits of an image's cells at its original size, ``(B, C, H, W)``, outside autograd."""
+    upsampling = Upsampling.to_original(logits, reduction, geometry)
+    scores = logits.new_empty(*logits.shape[:2], *upsampling.size)
+    for maps, image in zip(logits, scores, strict=True):
+        for band in upsampling.bands():
+            image[:, band.pixels] = upsampling.band(maps, band).transpose(0, 1)
+    return scores
 
 
+@torch.no_grad()
 def labels_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
-    """Index of the largest of :func:`scores_at`, ``(B, H, W)`` int64.
+    """Index of the largest of :func:`scores_at`, ``(B, H, W)`` int64; of equal ones the first.
 
-    A few classes at a time are upsampled, to bound the memory.
+    A band of rows is upsampled at a time, to bound the memory.
     """
-    largest = max(math.prod(geometry.image_size), math.prod(geometry.original_size))
-    step = max(1, _CHUNK // (logits.shape[0] * largest))
-    best: Tensor | None = None
-    labels = torch.empty(0)
-    for first in range(0, logits.shape[1], step):
-        scores, index = scores_at(logits[:, first : first + step], reduction, geometry).max(dim=1)
-        if best is None:
-            best, labels = scores, index
-        else:
-            labels = torch.where(scores > best, index + first, labels)
-            best = torch.maximum(best, scores)
+    upsampling = Upsampling.to_original(logits, reduction, geometry)
+    labels = torch.empty(len(logits), *upsampling.size, dtype=torch.int64, device=logits.device)
+    for maps, image in zip(logits, labels, strict=True):
+        for band in upsampling.bands():
+            image[band.pixels] = _first_largest(upsampling.band(maps, band))
+    return labels
+
+
+def _first_largest(scores: Tensor) -> Tensor:
+    """``scores.argmax(dim=1)`` of ``(rows, C, W)``, which are overwritten, in a third of the time.
+
+    Where one class alone reaches the maximum, its index is a sum; only ties are searched.
+    """
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    reached = scores.eq_(scores.amax(dim=1, keepdim=True))  # 1 or 0
+    count, index = (torch.stack([torch.ones_like(classes), classes]).to(reached) @ reached).unbind(dim=1)
+    labels = index.long()
+    tied = count != 1
+    if tied.any():
+        labels[tied] = reached.movedim(1, -1)[tied].argmax(dim=-1)
     return labels

@@ -1,4 +1,4 @@
-"""Semantic segmentation: cross-entropy, mIoU, label maps."""
+"""Semantic segmentation: the loss, mIoU, label maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,12 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data.classes import IGNORE, ClassSpec, class_colours
+from .data.classes import ClassSpec, class_colours
 from .data.transforms import Size
 from .decoders import build_decoder
 from .extractor import Extractor
 from .inference import Inference, Mode
+from .losses import build_loss
 from .map_task import MapTask
 from .metrics import SegmentationMetrics
 from .predictions import write_labels, write_overlay
@@ -42,6 +43,8 @@ class SegmentationTask(MapTask):
         img_size: Height and width [px] that images are resized to. From the command line the data module sets it.
         decoder: The head.
         decoder_args: Further arguments of the head.
+        losses: Weights of cross_entropy, dice and focal in the loss; cross_entropy alone by default.
+        loss_args: Further arguments of the loss: label_smoothing, class_weights, focal_gamma.
         inference: Look at a test image whole, or in sliding windows whose class probabilities are averaged.
         window: Height and width of the windows [px]; img_size by default.
         stride: From one window to the next [px]; two thirds of the window by default, as 341 of 512.
@@ -67,8 +70,10 @@ class SegmentationTask(MapTask):
         classes: ClassSpec,
         img_size: tuple[int, int] = (512, 512),
         *,
-        decoder: Literal["linear"] = "linear",
+        decoder: Literal["linear", "dpt", "upernet", "segformer", "fpn"] = "linear",
         decoder_args: dict[str, Any] | None = None,
+        losses: dict[str, float] | None = None,
+        loss_args: dict[str, Any] | None = None,
         inference: Mode = "whole",
         window: tuple[int, int] | None = None,
         stride: tuple[int, int] | None = None,
@@ -86,12 +91,10 @@ class SegmentationTask(MapTask):
             channels, reductions = extractor.channels, extractor.reductions
             return build_decoder(decoder, channels, reductions, len(self.colours), **(decoder_args or {}))
 
-        own = (
-            {"classes": self.colours, "decoder": decoder, "decoder_args": decoder_args}
-            | test
-            | {"window_batch": window_batch}
-        )
+        own: dict[str, Any] = {"classes": self.colours, "decoder": decoder, "decoder_args": decoder_args}
+        own |= {"losses": losses, "loss_args": loss_args} | test
         super().__init__(backbone, head, own, img_size, **shared)
+        self.criterion = build_loss(len(self.colours), losses, **(loss_args or {}))
 
     def card(self) -> dict[str, Any]:
         """The base card with the classes, in the order of the label values."""
@@ -115,11 +118,8 @@ class SegmentationTask(MapTask):
             )
 
     def loss(self, output: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Cross-entropy of the logits upsampled to the pixels, averaged over the pixels that are not ignored."""
-        mask = batch["mask"]
-        logits = to_pixels(output, self.reduction, mask.shape[-2:])
-        total = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum")
-        loss: Tensor = total / (mask != IGNORE).sum().clamp(min=1)  # a crop may hold nothing but ignored pixels
+        """The loss of the logits upsampled to the pixels, over the pixels that are not ignored."""
+        loss: Tensor = self.criterion(output, batch["mask"], self.reduction)
         return loss
 
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Scores]]:
@@ -153,8 +153,8 @@ class SegmentationTask(MapTask):
 
     def update(self, metric: SegmentationMetrics, output: list[Scores], batch: dict[str, Any]) -> None:
         """Count a test batch at the labels' own sizes."""
-        for labels, mask in zip(self.labels(output, batch), batch["mask"], strict=True):
-            metric.update(labels[None], mask[None])
+        for scores, geometry, mask in zip(output, batch["geometry"], batch["mask"], strict=True):
+            metric.update_logits(scores.cells, scores.reduction, geometry, mask)
 
     def scores(self, metric: SegmentationMetrics, stage: str) -> dict[str, Tensor]:
         """mIoU, mAcc and pixel accuracy of the split; those of each class go to ``tables``.

@@ -97,10 +97,21 @@ class Geometry(tv_tensors.TVTensor):
         resized = torch.allclose(torch.tensor(_times(original, scale)), torch.tensor(size))
         if resized and shift == [0, 0] and seen == [0, 0, *original]:
             return _interpolate(maps, self.original_size, mode)
-        for axis, dim in ((0, -2), (1, -1)):
-            part = (seen[axis], seen[axis + 2])
-            maps = _resample(maps, dim, int(original[axis]), scale[axis], shift[axis], part, mode, fill)
-        return maps
+        return self.axis_to_original(self.axis_to_original(maps, -2, mode, fill), -1, mode, fill)
+
+    def axis_to_original(self, maps: Tensor, dim: int, mode: Mode = "bilinear", fill: float = 0.0) -> Tensor:
+        """One axis of :meth:`to_original`, which is one axis after the other.
+
+        Args:
+            maps: ``(..., H, W)``, of which ``dim`` has the image's size; the other axis is left as it is.
+            dim: -2 for the rows, -1 for the columns.
+            mode: As in :meth:`to_original`.
+            fill: As in :meth:`to_original`.
+        """
+        scale, shift, original, _, seen = self._parts()
+        axis = dim + 2
+        part = (seen[axis], seen[axis + 2])
+        return _resample(maps, dim, int(original[axis]), scale[axis], shift[axis], part, mode, fill)
 
 
 def _interpolate(maps: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:

@@ -7,8 +7,15 @@ from torch import nn
 from .dpt import DptDecoder
 from .linear import LinearDecoder
 from .pixel_heads import DepthHead, DepthOutput, NormalsHead
+from .pyramid_decoders import FPNDecoder, SegformerDecoder, UPerNetDecoder
 
-DECODERS: dict[str, Callable[..., nn.Module]] = {"linear": LinearDecoder, "dpt": DptDecoder}
+DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "linear": LinearDecoder,
+    "dpt": DptDecoder,
+    "upernet": UPerNetDecoder,
+    "segformer": SegformerDecoder,
+    "fpn": FPNDecoder,
+}
 
 
 def build_decoder(
@@ -32,7 +39,10 @@ __all__ = [
     "DepthHead",
     "DepthOutput",
     "DptDecoder",
+    "FPNDecoder",
     "LinearDecoder",
     "NormalsHead",
+    "SegformerDecoder",
+    "UPerNetDecoder",
     "build_decoder",
 ]

@@ -5,6 +5,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..data.classes import IGNORE
+from ..data.geometry import Geometry
+from ..resample import labels_at
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
@@ -21,6 +23,25 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
     def __init__(self, num_classes: int) -> None:
         # labels are checked where they are read, see SegmentationDataset
         super().__init__(num_classes=num_classes, ignore_index=IGNORE, validate_args=False)
+
+    def update_logits(self, logits: Tensor, reduction: float, geometry: Geometry, mask: Tensor) -> None:
+        """Count an image from the logits of its cells, with the labels of :func:`heads.resample.labels_at`.
+
+        Args:
+            logits: ``(C, rows, columns)``.
+            reduction: Pixels per cell.
+            geometry: What was done to the image.
+            mask: Label of the original image, ``(H, W)``, 255 = ignore.
+
+        Raises:
+            ValueError: The label has another size than the original image.
+        """
+        if tuple(mask.shape) != geometry.original_size:
+            raise ValueError(
+                f"The label is {tuple(mask.shape)} (height, width), its original image {geometry.original_size}; "
+                "labels are not resized."
+            )
+        self.update(labels_at(logits[None], reduction, geometry), mask[None])
 
     def scores(self) -> dict[str, Tensor]:
         """``mIoU``, ``mAcc`` and ``pixel_acc`` in [0, 1], and ``IoU`` and ``acc`` per class (NaN where undefined)."""

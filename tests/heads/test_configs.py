@@ -15,18 +15,6 @@ from heads.cli.configs import config_root
 # those of strategy are parts of a config, those of depth and normals stand in data/test_surface_configs.py
 CONFIGS = sorted(p for p in config_root().rglob("*.yaml") if p.parent.name == "segmentation")
 
-# These name options of SegmentationTask that are not there yet; each must begin to run when they are.
-WAITING = {
-    "decoders": ["folder_dpt", "folder_fpn", "folder_segformer", "folder_upernet"],
-    "dropout": [p.stem for p in CONFIGS if p.stem.startswith("dinov3_linear")],
-}
-
-
-def marked(path: Path):
-    missing = [what for what, names in WAITING.items() if path.stem in names]
-    marks = [pytest.mark.xfail(strict=True, reason=f"SegmentationTask has no {missing[0]} yet")] if missing else []
-    return pytest.param(path, id=path.stem, marks=marks)
-
 
 def own_data(name: str, config: dict, published, tmp_path: Path) -> list[str]:
     """Arguments that give a config data of its own kind, a few images each."""
@@ -69,7 +57,7 @@ def small(config: dict) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")  # the data sets are tiny
-@pytest.mark.parametrize("path", [marked(path) for path in CONFIGS])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_config_runs_and_its_checkpoint_loads(path, checkpoint, published, tmp_path):
     config = yaml.safe_load(path.read_text())
     name = config["data"]["class_path"].removeprefix("heads.")

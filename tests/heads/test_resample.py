@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as V
 
-from heads import resample
+from heads import upsampling
 from heads.data.geometry import Geometry
 from heads.resample import labels_at, scores_at, to_pixels
 
@@ -39,12 +39,28 @@ def test_what_the_cells_do_not_cover_repeats_the_border():
 
 @pytest.mark.parametrize("chunk", [1, 5_000, 2**26])
 @pytest.mark.parametrize("output", [(29, 33), (50, 17)])
-def test_labels_are_the_largest_scores_for_any_chunk(monkeypatch, chunk, output):
-    monkeypatch.setattr(resample, "_CHUNK", chunk)
-    logits, geometry = torch.randn(2, 7, 4, 5), V.resize(Geometry.of(output), [29, 33])
-    assert torch.equal(labels_at(logits, 8, geometry), scores_at(logits, 8, geometry).argmax(1))
+def test_scores_are_those_of_two_interpolations_and_labels_the_largest_for_any_chunk(monkeypatch, chunk, output):
+    monkeypatch.setattr(upsampling, "_CHUNK", chunk)
+    logits, geometry = torch.randn(2, 7, 4, 5).double(), V.resize(Geometry.of(output), [29, 33])
+    expected = F.interpolate(to_pixels(logits, 8, (29, 33)), size=output, mode="bilinear")
+    scores = scores_at(logits, 8, geometry)
+    torch.testing.assert_close(scores, expected, atol=1e-12, rtol=0)
+    assert torch.equal(labels_at(logits, 8, geometry), scores.argmax(1))
 
 
-def test_ties_go_to_the_first_class(monkeypatch):
-    monkeypatch.setattr(resample, "_CHUNK", 1)
-    assert labels_at(torch.zeros(1, 3, 2, 2), 4, Geometry.of((8, 8))).eq(0).all()
+def test_what_was_cropped_away_is_the_first_class():
+    geometry = V.horizontal_flip(V.crop(Geometry.of((20, 30)), 5, 6, 12, 16))
+    logits = torch.randn(1, 4, 2, 2) - torch.tensor([9.0, 0, 0, 0]).view(-1, 1, 1)
+    expected = geometry.to_original(to_pixels(logits, 8, (12, 16)))
+    torch.testing.assert_close(scores_at(logits, 8, geometry), expected)
+    labels = labels_at(logits, 8, geometry)[0]
+    assert (labels[5:17, 6:22] > 0).all()
+    labels[5:17, 6:22] = 0
+    assert (labels == 0).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.3])
+def test_ties_go_to_the_first_class(monkeypatch, value):
+    monkeypatch.setattr(upsampling, "_CHUNK", 1)
+    logits = torch.cat([torch.full((1, 1, 3, 5), value - 1), torch.full((1, 9, 3, 5), value)], dim=1)
+    assert labels_at(logits, 4, V.resize(Geometry.of((31, 7)), [12, 20])).eq(1).all()

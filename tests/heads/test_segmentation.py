@@ -189,3 +189,23 @@ def test_predict_keeps_the_shape_of_an_image_that_windows_slide_over(sliding, mo
 def test_windows_that_nothing_slides_are_refused(sliding):
     with pytest.raises(ValueError, match="but inference is 'whole'"):
         sliding(window=(32, 32))
+
+
+def test_losses_by_option_train_and_reload_with_their_arguments(checkpoint, data, trainer, tmp_path):
+    losses, loss_args = {"cross_entropy": 1.0, "dice": 0.5, "focal": 2.0}, {"class_weights": [1.0, 2.0, 3.0]}
+    decoder = {"decoder": "segformer", "decoder_args": {"features": 8, "dropout": 0.1}}
+    task = SegmentationTask(str(checkpoint), data.classes, (48, 64), losses=losses, loss_args=loss_args, **decoder)
+    run = trainer(max_epochs=1)
+    run.fit(task, data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = SegmentationTask.load_from_checkpoint(tmp_path / "a.ckpt", map_location="cpu")
+    assert again.criterion.terms == losses and again.criterion.class_weights == [1.0, 2.0, 3.0]
+    image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
+    assert torch.equal(again.predict(image), task.predict(image))
+
+
+def test_unknown_losses_and_arguments_are_refused(checkpoint):
+    with pytest.raises(ValueError, match=r"terms \['dise'\]; expected some of cross_entropy, dice, focal"):
+        SegmentationTask(str(checkpoint), 3, losses={"dise": 1.0})
+    with pytest.raises(ValueError, match=r"loss_args {'gama': 1} do not fit the loss: .*gama"):
+        SegmentationTask(str(checkpoint), 3, loss_args={"gama": 1})

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from heads.decoders import LinearDecoder, build_decoder
+from heads.decoders import LinearDecoder
 
 
 def test_is_batchnorm_then_1x1_convolution():
@@ -36,8 +36,13 @@ def test_layers_of_different_reductions_and_factors_below_1_are_refused():
         LinearDecoder([6], [16], 4, upsample=0)
 
 
-def test_unknown_names_and_arguments_are_refused():
-    with pytest.raises(ValueError, match="decoder is 'lineal'; expected one of linear"):
-        build_decoder("lineal", [6], [16], 4)
-    with pytest.raises(ValueError, match=r"dropout.*do not fit the decoder 'linear'"):
-        build_decoder("linear", [6], [16], 4, dropout=0.1)
+def test_dropout_comes_first_and_is_for_training():
+    decoder = LinearDecoder([64], [16], 4, dropout=0.5, batch_norm=False)
+    x = torch.ones(1, 64, 2, 2)
+    torch.manual_seed(0)
+    dropped = torch.nn.Dropout2d(0.5)(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(decoder([x]), decoder.classifier(dropped))
+    torch.testing.assert_close(decoder.eval()([x]), decoder.classifier(x))
+    with pytest.raises(ValueError, match="dropout is 1; expected 0 to below 1"):
+        LinearDecoder([6], [16], 4, dropout=1)

@@ -1,0 +1,207 @@
+"""Decoders of hierarchical networks, on any maps: UPerNet, Segformer's and the semantic FPN."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from siglip2_backbone.pyramid import STRIDES, resample_map
+
+Item = TypeVar("Item")
+
+
+class PyramidDecoder(nn.Module):
+    """A trunk on four maps with 4, 8, 16 and 32 px per cell, dropout, and a 1 x 1 convolution: logits at 4 px.
+
+    Maps of other reductions are resampled to these without parameters. Cells keep their place, also where patches of 14
+    or sizes that 32 does not divide make one level end before another: all end at the same pixel, and what lies beyond
+    the maps repeats their border. One map is read four times, as ViTDet does (arXiv:2203.16527).
+
+    Args:
+        trunk: A decoder of segmentation_models_pytorch.
+        reductions: Pixels per cell of the maps, fine to coarse: four, or one.
+        features: Channels of the trunk's output.
+        out_channels: Channels of the logits.
+        dropout: Share of the trunk's channels that training drops.
+
+    Attributes:
+        reduction: Pixels per cell of the logits.
+
+    Raises:
+        ValueError: ``dropout`` is out of range.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, reductions: Sequence[int], features: int, out_channels: int, dropout: float
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; expected 0 to below 1.")
+        from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+
+        self.reduction = STRIDES[0]
+        self.reductions = _four(reductions)
+        self.trunk = trunk
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(features, out_channels, kernel_size=1)
+        initialize_decoder(self.trunk)
+        initialize_head(self.classifier)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Logits ``(B, out_channels, rows, columns)`` with 4 px per cell, a multiple of 8 each way."""
+        levels = self._levels(_four(maps))
+        batch, _, rows, columns = levels[0].shape
+        # segmentation_models_pytorch expects an image and a map with 2 px per cell before these, and reads sizes alone
+        image = levels[0].new_empty(1).expand(batch, 1, 4 * rows, 4 * columns)
+        logits: Tensor = self.classifier(self.dropout(self.trunk([image, image[:, :0], *levels])))
+        return logits
+
+    def _levels(self, maps: list[Tensor]) -> list[Tensor]:
+        height, width = (min(m.shape[dim] * r for m, r in zip(maps, self.reductions, strict=True)) for dim in (-2, -1))
+        coarsest = STRIDES[-1]
+        whole = (-(-height // coarsest) * coarsest, -(-width // coarsest) * coarsest)
+        return [resample_map(m, r, s, whole) for m, r, s in zip(maps, self.reductions, STRIDES, strict=True)]
+
+
+def _four(items: Sequence[Item]) -> list[Item]:
+    """One for each level; one alone is for all of them.
+
+    Raises:
+        ValueError: There are neither four nor one.
+    """
+    if len(items) not in (1, len(STRIDES)):
+        raise ValueError(
+            f"This decoder reads four layers, or one; got {len(items)}. Choose other layers, as in [2, 5, 8, 11] for "
+            "12 blocks."
+        )
+    return list(items) * (len(STRIDES) // len(items))
+
+
+def _trunk_channels(channels: Sequence[int], features: int) -> list[int]:
+    """Channels by stride as the trunks want them, from the image's to 32 px; they skip the first two.
+
+    Raises:
+        ValueError: ``features`` is not positive.
+    """
+    if features < 1:
+        raise ValueError(f"features is {features}; expected at least 1.")
+    return [1, 0, *_four(channels)]
+
+
+class UPerNetDecoder(PyramidDecoder):
+    """UPerNet: pyramid pooling on the coarsest map, a feature pyramid, and all levels fused.
+
+    Source: arXiv:1807.10221, through segmentation_models_pytorch.
+
+    Args:
+        channels: Channels of the maps, fine to coarse: four, or one.
+        reductions: Pixels per cell of the maps.
+        out_channels: Channels of the logits.
+        features: Channels of the trunk.
+        dropout: Share of channels that training drops.
+
+    Raises:
+        ValueError: There are neither four maps nor one, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        out_channels: int,
+        *,
+        features: int = 256,
+        dropout: float = 0.0,
+    ) -> None:
+        from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder as Trunk
+
+        trunk = Trunk(_trunk_channels(channels, features), encoder_depth=5, decoder_channels=features)
+        super().__init__(trunk, reductions, features, out_channels, dropout)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """As :meth:`PyramidDecoder.forward`.
+
+        Raises:
+            ValueError: It is trained with one image.
+        """
+        if self.training and len(maps[0]) == 1:
+            raise ValueError(
+                "UPerNet normalises one pooled cell an image over the batch, which holds one image. Train with a "
+                "batch_size of at least 2."
+            )
+        return super().forward(maps)
+
+
+class SegformerDecoder(PyramidDecoder):
+    """Segformer's: a linear layer for each level, and one for all of them together.
+
+    Source: arXiv:2105.15203, through segmentation_models_pytorch.
+
+    Args:
+        channels: Channels of the maps, fine to coarse: four, or one.
+        reductions: Pixels per cell of the maps.
+        out_channels: Channels of the logits.
+        features: Channels of the trunk.
+        dropout: Share of channels that training drops.
+
+    Raises:
+        ValueError: There are neither four maps nor one, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        out_channels: int,
+        *,
+        features: int = 256,
+        dropout: float = 0.0,
+    ) -> None:
+        from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder as Trunk
+
+        trunk = Trunk(_trunk_channels(channels, features), encoder_depth=5, segmentation_channels=features)
+        super().__init__(trunk, reductions, features, out_channels, dropout)
+
+
+class FPNDecoder(PyramidDecoder):
+    """The semantic feature pyramid: a top-down pathway, and the sum of its levels.
+
+    Source: arXiv:1901.02446, through segmentation_models_pytorch.
+
+    Args:
+        channels: Channels of the maps, fine to coarse: four, or one.
+        reductions: Pixels per cell of the maps.
+        out_channels: Channels of the logits.
+        pyramid_channels: Channels of the top-down pathway.
+        features: Channels of the trunk's output, a multiple of 32.
+        dropout: Share of channels that training drops.
+
+    Raises:
+        ValueError: There are neither four maps nor one, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        out_channels: int,
+        *,
+        pyramid_channels: int = 256,
+        features: int = 128,
+        dropout: float = 0.2,
+    ) -> None:
+        if pyramid_channels < 1 or features % 32:
+            raise ValueError(
+                f"pyramid_channels is {pyramid_channels} and features {features}; expected at least 1, and a multiple "
+                "of 32."
+            )
+        from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder as Trunk
+
+        trunk = Trunk(
+            _trunk_channels(channels, features),
+            encoder_depth=5,
+            pyramid_channels=pyramid_channels,
+            segmentation_channels=features,
+            dropout=0.0,  # it would come at the same place as ours
+        )
+        super().__init__(trunk, reductions, features, out_channels, dropout)
