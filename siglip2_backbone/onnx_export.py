@@ -7,9 +7,10 @@ it, but cut by onnxruntime, without a word. Pad before (:func:`siglip2_backbone.
 import json
 import os
 import tempfile
-import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,13 @@ def export_onnx(
 
 
 def _check_installed() -> None:
-    try:
-        import onnxruntime as onnxruntime
-        import onnxscript as onnxscript
-    except ImportError as error:
-        raise ValueError(
-            f"The export needs {error.name}, which is not installed: pip install 'siglip2-backbone[onnx]'."
-        ) from error
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise ValueError(
+                f"The export needs {package}, which is not installed: pip install 'siglip2-backbone[onnx]'."
+            ) from error
 
 
 def _grids(features: FeatureMaps, size: tuple[int, int] | None, patch: int) -> list[Grid]:
@@ -136,10 +137,7 @@ def _program(model: _Outputs, patch: int) -> Any:
     # two unlike sides above one cell: equal ones would be taken for one and the same number, and 1 for a constant
     example = torch.zeros(2, 3, 2 * patch, 3 * patch)
     axes = {0: Dim("batch"), 2: patch * Dim("rows"), 3: patch * Dim("columns")}
-    with torch.no_grad(), warnings.catch_warnings():
-        # the exporter's own use of what torch is about to drop; nothing that a caller could act on
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning)
+    with torch.no_grad():
         return torch.onnx.export(
             model,
             (example,),
@@ -187,7 +185,7 @@ def _agreements(model: _Outputs, path: Path, batch: int, grid: Grid, patch: int)
 
 
 @contextmanager
-def _whole_files(path: Path) -> Any:
+def _whole_files(path: Path) -> Iterator[Path]:
     """A path of the same name in a folder beside ``path``; what is written there moves over if nothing fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,8 +47,9 @@ def test_configs_are_found_from_the_wheel(wheel, tmp_path):
     assert Path(found) == tmp_path / "site" / "heads" / "configs" / "segmentation" / "linear_camvid.yaml"
 
 
-def test_backbone_imports_neither_lightning_nor_transformers_nor_heads():
-    absent = ("lightning", "transformers", "heads", "segmentation_models_pytorch")
-    code = f"import siglip2_backbone, sys; print([m for m in {absent} if m in sys.modules])"
+def test_backbone_imports_nothing_that_timm_does_not():
+    # so it costs what timm costs, and no lightning, transformers or heads; benchmarks/imports.py measures the seconds
+    code = "import sys, timm; before = set(sys.modules); import siglip2_backbone; print(*set(sys.modules) - before)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert output.strip() == "[]"
+    added = {name.partition(".")[0] for name in output.split()} - sys.stdlib_module_names
+    assert added == {"siglip2_backbone"}

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import Siglip2VisionConfig, Siglip2VisionModel, SiglipVisionConfig, SiglipVisionModel
 
-from siglip2_backbone import create_backbone
+from siglip2_backbone import VARIANTS, create_backbone
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 3e-6}
 FLOAT32_RESIZE = {torch.float64: 5e-7, torch.float32: 3e-6}
@@ -104,6 +104,24 @@ def test_naflex_at_other_sizes(naflex, size, dtype, relative_error):
     path = naflex["vision"]
     found = errors(tower_at(path, dtype), reference_at(path, True, dtype), image_of(size, dtype), relative_error)
     assert max(found.values()) < FLOAT32_RESIZE[dtype], found
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("siglip2_so400m_patch14_384", (384, 384)), ("siglip2_giant_opt_patch16_256", (64, 112))],
+)
+def test_published_widths_with_one_block(name, size, relative_error, scale_up, tmp_path):
+    # heads of 72 and 96, an MLP of 4304, and 384 px that are 27 cells of 14 px
+    variant = VARIANTS[name]
+    config = {"hidden_size": variant.embed_dim, "intermediate_size": variant.mlp_dim, "num_hidden_layers": 1}
+    config |= {"num_attention_heads": variant.num_heads, "patch_size": variant.patch_size}
+    model = SiglipVisionModel(SiglipVisionConfig(**config, image_size=variant.img_size))
+    scale_up(model).save_pretrained(tmp_path)
+    tower = tower_at(tmp_path, pos_interp="bicubic")
+    assert tower.table_grid == (variant.grid_size, variant.grid_size)
+    found = errors(tower, reference_at(tmp_path, False), image_of(size), relative_error)
+    assert len(found) == 3
+    assert max(found.values()) < ROUNDING[torch.float64], found
 
 
 @pytest.mark.parametrize("wrong", ["bicubic_antialias", "bilinear_antialias"])

@@ -71,6 +71,16 @@ def test_maps_of_every_model_end_on_the_last_block(name):
     assert features.feature_info.reduction() == [VARIANTS[name].patch_size] * 4
 
 
+@every_name
+def test_every_model_runs_at_its_native_size_without_memory(name):
+    variant = VARIANTS[name]
+    features = timm.create_model(name, features_only=True, pooled=True, device="meta")
+    image = torch.empty(2, 3, variant.img_size, variant.img_size, device="meta")
+    maps, pooled = features.forward_pooled(image)
+    assert [m.shape for m in maps] == [(2, variant.embed_dim, variant.grid_size, variant.grid_size)] * 4
+    assert pooled.shape == (2, variant.embed_dim)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("size", "grid"), [((384, 384), (27, 27)), ((378, 400), (27, 29))], ids=str)
 def test_so400m_patch14_384_sees_27_cells(size, grid):
