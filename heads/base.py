@@ -270,8 +270,10 @@ class DenseTask(LightningModule):
             metric.reset()  # type: ignore[operator]
 
     def _log_scores(self, stage: str, scores: dict[str, Tensor]) -> None:
-        # the same in every process; "max" keeps them to the last bit where a mean might round
-        self.log_dict({f"{stage}/{k}": v for k, v in scores.items()}, prog_bar=True, sync_dist=True, reduce_fx="max")
+        for name, value in scores.items():
+            # the same in every process; "max" keeps them to the last bit where a mean might round
+            shown = name == self.monitor[0]
+            self.log(f"{stage}/{name}", value, prog_bar=shown, sync_dist=True, reduce_fx="max")
 
     # How it is trained.
 

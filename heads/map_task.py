@@ -164,7 +164,7 @@ class PixelTask(MapTask):
 
     def _count(self, metric: Any, found: list[Tensor], batch: dict[str, Any]) -> None:
         for one, truth in zip(found, batch[self.label], strict=True):
-            metric.update(one, truth.reshape(one.shape) if truth.numel() == one.numel() else truth)
+            metric.update(one, truth[0] if truth.ndim > one.ndim else truth)  # depth has a channel of its own
 
     def scores(self, metric: Any, stage: str) -> dict[str, Tensor]:
         """The metric's scores, and ``excluded``, the number of images without a valid pixel.

@@ -138,6 +138,22 @@ def test_a_head_for_another_range_is_refused(build, data, trainer, tmp_path):
     trainer().test(build(flip_test=True), data, ckpt_path=tmp_path / "a.ckpt", verbose=False)
 
 
+def test_a_label_of_another_shape_is_refused_and_not_read_sideways(build, batch):
+    task = build().eval()
+    turned = batch | {"depth": batch["depth"].transpose(-1, -2)}
+    with pytest.raises(ValueError, match=r"its label \(64, 48\)"):
+        task.update(task.new_metrics(), task(batch["image"]), turned)
+
+
+@pytest.mark.parametrize("output", ["bins", "relative"])
+def test_loss_and_head_are_float32_under_mixed_precision(build, data, trainer, output):
+    task = build(output=output, gradient_weight=0.5)
+    seen, loss = [], task.loss
+    task.loss = lambda depth, batch: seen.append((depth.dtype, loss(depth, batch).dtype)) or loss(depth, batch)
+    trainer(max_epochs=1, precision="bf16-mixed").fit(task, data)
+    assert set(seen) == {(torch.float32, torch.float32)}
+
+
 def test_a_split_without_readings_is_refused(build, data, trainer):
     task = build(depth_range=(50.0, 60.0))
     with pytest.raises(ValueError, match="No image of the test split has a valid depth"):
