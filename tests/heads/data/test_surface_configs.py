@@ -22,9 +22,7 @@ CONFIGS = sorted(
     for path in (config_root() / task).glob("*.yaml")
     if "GeneratedScenes" not in path.read_text()
 )
-FIRST = {
-    tuple(re.findall(r"class_path: (.*)", path.read_text())): path for path in CONFIGS[::-1]
-}  # of each task and data
+FIRST = {tuple(re.findall(r"class_path: (.*)", p.read_text())): p for p in CONFIGS[::-1]}  # of each task and data
 TASKS = {"DepthTask", "NormalsTask"} <= set(heads.__all__) and "published" in inspect.signature(ResultWriter).parameters
 
 
