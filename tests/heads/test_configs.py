@@ -12,8 +12,10 @@ import heads
 from heads.cli import main
 from heads.cli.configs import config_root
 
-# those of strategy are parts of a config, those of depth and normals stand in data/test_surface_configs.py
-CONFIGS = sorted(p for p in config_root().rglob("*.yaml") if p.parent.name == "segmentation")
+# those of strategy are parts of a config; data/test_surface_configs.py has those on depth and normals from files
+CONFIGS = sorted(
+    p for p in config_root().rglob("*.yaml") if p.parent.name == "segmentation" or p.stem == "generated_scenes"
+)
 
 
 def own_data(name: str, config: dict, published, tmp_path: Path) -> list[str]:
@@ -57,7 +59,7 @@ def small(config: dict) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")  # the data sets are tiny
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_config_runs_and_its_checkpoint_loads(path, checkpoint, published, tmp_path):
     config = yaml.safe_load(path.read_text())
     name = config["data"]["class_path"].removeprefix("heads.")
@@ -71,7 +73,7 @@ def test_config_runs_and_its_checkpoint_loads(path, checkpoint, published, tmp_p
     assert task.predict(torch.zeros(3, 30, 70, dtype=torch.uint8)).shape[-2:] == (30, 70)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_config_of_a_published_protocol_names_its_figure_twice_and_goes_where_it_is_called(path):
     text = path.read_text()
     config = yaml.safe_load(text)
