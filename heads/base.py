@@ -5,18 +5,19 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from siglip2_backbone.pyramid import PyramidKind
 
 from .averaging import MovingAverage
+from .checks import check_trainer, check_training
 from .data.module import DenseDataModule
 from .data.sampling import mixed_seed
 from .distributed import average_buffers, gather, shard
 from .extractor import Extractor, Precision, Tune
-from .optim import FACTORS, Schedule, WarmupSchedule, backbone_groups, head_groups
+from .optim import Schedule, WarmupSchedule, backbone_groups, head_groups
 from .sweep import label, settings
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
@@ -97,7 +98,7 @@ class DenseTask(LightningModule):
             "ema_decay": ema_decay,
             "sweep": sweep,
         }
-        _check_training(training, backbone.tune if isinstance(backbone, Extractor) else tune)
+        check_training(training, backbone.tune if isinstance(backbone, Extractor) else tune)
         if not isinstance(backbone, Extractor):
             backbone = Extractor(
                 backbone,
@@ -279,7 +280,7 @@ class DenseTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a trainer that does not train; know the backbone before it is trained."""
-        _check_trainer(self.trainer)
+        check_trainer(self.trainer)
         # torch's DistributedDataParallel would broadcast these in every forward pass, also where a process has fewer
         # validation batches than another one and would wait for ever
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -426,39 +427,3 @@ class DenseTask(LightningModule):
                 "task with the decoder that the head was trained with."
             )
         return result
-
-
-def _check_training(options: Mapping[str, Any], tune: str) -> None:
-    """Refuse numbers that are out of range and options that contradict each other."""
-    lr, weight_decay, warmup = options["lr"], options["weight_decay"], options["warmup_steps"]
-    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf") or warmup < 0:
-        raise ValueError(
-            f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup}; expected lr above 0 and the others at "
-            "least 0."
-        )
-    layer_decay = options["layer_decay"]
-    if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay is {layer_decay}; expected above 0 and at most 1, as in 0.75.")
-    if layer_decay != 1 and tune == "frozen":
-        raise ValueError(f"layer_decay is {layer_decay} but the backbone is frozen. Set tune to full, or leave it out.")
-    if options["schedule"] not in FACTORS:
-        raise ValueError(f"schedule is {options['schedule']!r}; expected one of {', '.join(FACTORS)}.")
-    if options["ema_decay"] is not None:
-        MovingAverage(options["ema_decay"])
-    if options["sweep"] is not None and tune != "frozen":
-        raise ValueError(f"A sweep shares one forward pass of a frozen backbone, but tune is {tune!r}. Leave one out.")
-
-
-def _check_trainer(trainer: Trainer) -> None:
-    """Refuse what would put the head into another type, or what Lightning takes and then stumbles over."""
-    if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
-        raise ValueError(
-            f"trainer.precision is {trainer.precision}; the head computes in float32. Leave it out, and set "
-            "model.precision to bfloat16 for the backbone."
-        )
-    clip, batches = trainer.gradient_clip_val or 0, trainer.accumulate_grad_batches
-    if clip < 0 or batches < 1:
-        raise ValueError(
-            f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0, which clips "
-            "nothing, and at least 1."
-        )

@@ -15,10 +15,13 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from siglip2_backbone import VARIANTS, FeatureMaps, Pyramid, create_backbone, fingerprint
+from siglip2_backbone.checkpoints import variant_of
 from siglip2_backbone.factory import pyramid_of
 from siglip2_backbone.features import absolute_indices, in_order_asked
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 from siglip2_backbone.pyramid import SFP_CHANNELS, PyramidKind
+from siglip2_backbone.sources import open_checkpoint, without_scheme
+from siglip2_backbone.variants import by_hub_id
 
 from .lora import LoraSpec, add_adapters
 
@@ -252,7 +255,7 @@ def _build(
     pyramid: PyramidKind | None,
     pretrained: bool,
 ) -> Any:
-    by_timm = backbone.startswith(("hf-hub:", "local-dir:"))
+    by_timm = _for_timm(backbone)
     source, kind = pyramid_of(backbone, pyramid)
     stages = [-1] if layers is None else layers
     if not by_timm and _is_siglip2(str(source)):
@@ -267,6 +270,20 @@ def _build(
     if pyramid:
         raise ValueError(f"pyramid={pyramid!r} is made of SigLIP 2 towers; {backbone} is none. Leave it out.")
     return OtherMaps(_create(backbone, pretrained), stages, norm=norm)
+
+
+def _for_timm(backbone: str) -> bool:
+    """Whether it has one of timm's prefixes and is no tower that this library reads itself."""
+    source = without_scheme(backbone)
+    if source == backbone:
+        return False
+    if isinstance(source, str):
+        return by_hub_id(source.partition("@")[0]) is None
+    try:
+        variant_of(open_checkpoint(source))
+    except ValueError:  # another family's, of which timm may know more
+        return True
+    return False
 
 
 def _is_siglip2(backbone: str) -> bool:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from heads import Extractor
 from heads.optim import backbone_groups
 from siglip2_backbone import create_backbone
+from siglip2_backbone.conversion import convert
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +228,12 @@ def test_pyramids_that_cannot_be_are_refused(backbone, arguments, message):
 def test_a_built_pyramid_that_no_checkpoint_could_rebuild_is_refused(checkpoint, arguments):
     with pytest.raises(ValueError, match=r"expected all four in order.*Leave out out_indices and out_channels"):
         Extractor(create_backbone(checkpoint, **arguments), tune="full")
+
+
+def test_timms_prefix_before_a_tower_changes_nothing(checkpoint, tmp_path):
+    image, plain = torch.rand(1, 3, 32, 48), Extractor(str(checkpoint))
+    prefixed = Extractor(f"local-dir:{checkpoint}")
+    assert torch.equal(prefixed(image)[0], plain(image)[0]) and prefixed.fingerprint() == plain.fingerprint()
+    convert(checkpoint, tmp_path / "timm", "timm")
+    converted = Extractor(f"local-dir:{tmp_path / 'timm'}")
+    assert torch.equal(converted(image)[0], plain(image)[0])

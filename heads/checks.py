@@ -1,0 +1,57 @@
+"""What is refused before a run starts: options of a task and of the trainer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from .averaging import MovingAverage
+from .optim import FACTORS
+
+
+def check_training(options: Mapping[str, Any], tune: str) -> None:
+    """Refuse numbers that are out of range and options that contradict each other.
+
+    Args:
+        options: How a task trains: lr, weight_decay, layer_decay, schedule, warmup_steps, ema_decay and sweep.
+        tune: What is trained of the backbone.
+
+    Raises:
+        ValueError: They are or do.
+    """
+    lr, weight_decay, warmup = options["lr"], options["weight_decay"], options["warmup_steps"]
+    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf") or warmup < 0:
+        raise ValueError(
+            f"lr is {lr}, weight_decay {weight_decay}, warmup_steps {warmup}; expected lr above 0 and the others at "
+            "least 0."
+        )
+    layer_decay = options["layer_decay"]
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay is {layer_decay}; expected above 0 and at most 1, as in 0.75.")
+    if layer_decay != 1 and tune == "frozen":
+        raise ValueError(f"layer_decay is {layer_decay} but the backbone is frozen. Set tune to full, or leave it out.")
+    if options["schedule"] not in FACTORS:
+        raise ValueError(f"schedule is {options['schedule']!r}; expected one of {', '.join(FACTORS)}.")
+    if options["ema_decay"] is not None:
+        MovingAverage(options["ema_decay"])
+    if options["sweep"] is not None and tune != "frozen":
+        raise ValueError(f"A sweep shares one forward pass of a frozen backbone, but tune is {tune!r}. Leave one out.")
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse what would put the head into another type, or what Lightning takes and then stumbles over.
+
+    Raises:
+        ValueError: The trainer has such an option.
+    """
+    if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}; the head computes in float32. Leave it out, and set "
+            "model.precision to bfloat16 for the backbone."
+        )
+    clip, batches = trainer.gradient_clip_val or 0, trainer.accumulate_grad_batches
+    if clip < 0 or batches < 1:
+        raise ValueError(
+            f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0, which clips "
+            "nothing, and at least 1."
+        )
