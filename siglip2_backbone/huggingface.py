@@ -15,7 +15,7 @@ backbone.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from timm.layers import AttentionPoolLatent
@@ -111,8 +111,7 @@ class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         self.apply_layernorm = apply_layernorm
         self.reshape_hidden_states = reshape_hidden_states
         self.prefix_token = prefix_token
-        if prefix_token not in ("pooled", "zeros", "none"):
-            raise ValueError(f"prefix_token is {prefix_token!r}; expected 'pooled', 'zeros' or 'none'.")
+        self.check_prefix_token()
         self.stage_names = ["stem", *(f"stage{k}" for k in range(1, variant.depth + 1))]
         if out_features is None and out_indices is None:
             out_indices = [block + 1 for block in tap_indices(variant.depth, min(4, variant.depth))]
@@ -138,6 +137,15 @@ class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
                     f"architecture={CUSTOM!r} with all of {', '.join(_SIZES)}."
                 )
         return known
+
+    def check_prefix_token(self) -> None:
+        """Refuse an unknown prefix, which may also have been set after the config was made.
+
+        Raises:
+            ValueError: It is unknown.
+        """
+        if self.prefix_token not in get_args(PrefixToken):
+            raise ValueError(f"prefix_token is {self.prefix_token!r}; expected 'pooled', 'zeros' or 'none'.")
 
     @property
     def needs_map_head(self) -> bool:
@@ -179,6 +187,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
 
     def __init__(self, config: Siglip2BackboneConfig) -> None:
         super().__init__(config)
+        config.check_prefix_token()
         variant = config.variant()
         self.num_features = [config.hidden_size] * len(config.stage_names)
         self.tower = build_tower(
