@@ -19,6 +19,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/imports.py
+	$(BIN)/python benchmarks/scenes.py
+	$(BIN)/python benchmarks/segmentation.py
 
 clean:
 	rm -rf .venv demo

@@ -18,7 +18,7 @@ class DinoTower(nn.Module):
     Args:
         tower: The tower; it is held, not copied.
 
-    Source: facebookresearch/dinov2 @ e1277af and dinov3 @ 6876159, ``vision_transformer.py``. Differences: images of
+    Source: facebookresearch/dinov2 @ b8931f7 and dinov3 @ 6876159, ``vision_transformer.py``. Differences: images of
     any size are taken, negative indices count from the end, and indices out of order are refused (DINO returns them in
     the order of the network, without a word).
     """

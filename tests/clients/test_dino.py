@@ -1,6 +1,6 @@
 """Code written for DINOv2 and DINOv3, restated: what their evaluations touch of a backbone.
 
-Sources: facebookresearch/dinov3 @ 6876159 ``dinov3/eval/depth/models/encoder.py`` and facebookresearch/dinov2 @ e1277af
+Sources: facebookresearch/dinov3 @ 6876159 ``dinov3/eval/depth/models/encoder.py`` and facebookresearch/dinov2 @ b8931f7
 ``dinov2/eval/utils.py`` and ``dinov2/eval/linear.py``.
 """
 
