@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/siglip2 demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
