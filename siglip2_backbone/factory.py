@@ -121,15 +121,25 @@ def _resolve(
 def unknown_name(name: str) -> str:
     """Message for a name that is neither a path nor a model, with the nearest ones."""
     names = [*VARIANTS, *(v.hub_id for v in VARIANTS.values() if v.hub_id)]
+    plain, kind = split_suffix(name)
+    if kind and plain.removesuffix(".webli") in VARIANTS:
+        return a_pyramid(name, plain)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     meant = f" Did you mean {', '.join(near)}?" if near else ""
     return f"{name!r} is no file or directory here and no model name.{meant} `siglip2 models` lists all names."
 
 
+def a_pyramid(source: str | Path, plain: str | Path) -> str:
+    """Message for a pyramid where a tower is needed, whose name is ``plain``."""
+    return f"{source} is a pyramid; expected a tower, whose blocks can be named one by one. Pass {plain}."
+
+
 def no_weights(variant: Variant) -> str:
     """Message for a variant that was never published."""
     return (
-        f"{variant.name} has no published weights. Pass pretrained=False for random ones, or the path of a checkpoint."
+        f"{variant.name} has no published weights. Pass the path of a checkpoint in place of the name (to "
+        "timm.create_model as pretrained_cfg_overlay=dict(file=PATH)), or pretrained=False for random ones "
+        "(--random-weights, of commands that take it)."
     )
 
 
@@ -196,7 +206,7 @@ def build_tower(
     asked = {"out_indices": out_indices, "norm": norm, "pooled": pooled}
     if not features_only and any(value is not None for value in asked.values()):
         names = ", ".join(name for name, value in asked.items() if value is not None)
-        raise ValueError(f"{names} shape a list of maps; pass features_only=True as well, or leave them out.")
+        raise ValueError(f"{names} would shape a list of maps; pass features_only=True as well, or leave it out.")
 
     def wrap(tower: Siglip2VisionTransformer) -> Siglip2VisionTransformer | FeatureMaps:
         return FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower

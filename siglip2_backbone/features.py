@@ -44,12 +44,12 @@ def absolute_indices(
         indices = list(asked)
     if not indices or not all(type(i) is int and -depth <= i < depth for i in indices):
         raise ValueError(
-            f"{option} is {asked!r}; expected {unit} indices from {-depth} to {depth - 1}, or an int n from 1 to "
-            f"{depth} for the last n {unit}s."
+            f"{option} is {asked!r}; expected {unit} indices from {-depth} to {depth - 1}, each an int, in a list, or "
+            f"an int n from 1 to {depth} for the last n {unit}s."
         )
     indices = [i % depth for i in indices]
-    if len(set(indices)) != len(indices):
-        raise ValueError(f"{option} is {asked!r}, which names a {unit} of {depth} twice; name each once.")
+    if twice := [i for i in indices if indices.count(i) > 1]:
+        raise ValueError(f"{option} is {asked!r}, which names {unit} {twice[0]} twice; name each once.")
     return indices
 
 

@@ -64,7 +64,21 @@ def interpolation_matrix(
         return _antialiased(old, new, 1.0, None, device, dtype)
     if mode == "bicubic":
         return _bicubic(old, new, device, dtype)
-    raise ValueError(f"pos_interp is {mode!r}; expected one of {', '.join(get_args(PosInterp))}.")
+    raise ValueError(_unknown_rule(mode))
+
+
+def check_rule(mode: str) -> None:
+    """Refuse an unknown rule before a tower is built with it.
+
+    Raises:
+        ValueError: The rule is unknown.
+    """
+    if mode not in get_args(PosInterp):
+        raise ValueError(_unknown_rule(mode))
+
+
+def _unknown_rule(mode: str) -> str:
+    return f"pos_interp is {mode!r}; expected one of {', '.join(get_args(PosInterp))}."
 
 
 def _antialiased(

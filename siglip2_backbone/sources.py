@@ -61,7 +61,13 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
 
 
 def without_scheme(source: str | Path) -> str | Path:
-    """A source without timm's ``hf-hub:``; after ``local-dir:`` stands a path, and never an id."""
+    """A source without timm's ``hf-hub:``; after ``local-dir:`` stands a path, and never an id.
+
+    Raises:
+        ValueError: Nothing is named, which would be read as the working directory.
+    """
+    if source in ("", *_SCHEMES):
+        raise ValueError(f"The source is {source!r}; expected a path, a model name or a Hugging Face id.")
     if not isinstance(source, str) or not source.startswith(_SCHEMES):
         return source
     scheme, _, rest = source.partition(":")

@@ -9,7 +9,7 @@ from timm.layers import LayerNorm, PatchEmbed, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from .positions import PosInterp, resample
+from .positions import PosInterp, check_rule, resample
 
 
 class CellPatchEmbed(PatchEmbed):
@@ -117,6 +117,7 @@ class Siglip2VisionTransformer(VisionTransformer):
     ) -> None:
         if not (dynamic_img_size and dynamic_img_pad):
             raise ValueError("dynamic_img_size=False and dynamic_img_pad=False are not offered: every size works.")
+        check_rule(pos_interp)
         super().__init__(
             img_size=native_size,
             patch_size=patch_size,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
+from siglip2_backbone.factory import a_pyramid, pyramid_of
 from siglip2_backbone.preprocess import normalize, squash
 
 from ..data.images import list_images
@@ -29,13 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser, *, images: str = "+") -> None
 
 def load_model(args: argparse.Namespace, layers: Sequence[int] = (-1,), *, norm: bool = True) -> FeatureMaps:
     """The model of :func:`add_arguments`, whole, so that its fingerprint does not depend on the layers asked for."""
+    refuse_pyramid(args.model)
     model = create_backbone(
         args.model, out_indices=list(layers), norm=norm, pooled=True, pretrained=not args.random_weights
     )
-    assert isinstance(model, FeatureMaps)  # a pyramid refuses pooled
+    assert isinstance(model, FeatureMaps)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.eval().requires_grad_(False).to(device, getattr(torch, args.precision))
     return model
+
+
+def refuse_pyramid(source: str) -> None:
+    """Refuse the name of a pyramid where blocks are asked for.
+
+    Raises:
+        ValueError: It is one.
+    """
+    plain, kind = pyramid_of(source, None)
+    if kind:
+        raise ValueError(a_pyramid(source, plain))
 
 
 def image_paths(names: Sequence[str]) -> list[Path]:
@@ -67,13 +80,13 @@ def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:
     """Height and width that images are resized to [px].
 
     Raises:
-        ValueError: ``--size`` is not one or two positive numbers.
+        ValueError: ``--size`` is not one or two numbers of at least 2.
     """
     if not args.size:
         _, height, width = model.pretrained_cfg["input_size"]
         return height, width
-    if len(args.size) > 2 or min(args.size) < 1:
-        raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 1 px.")
+    if len(args.size) > 2 or min(args.size) < 2:
+        raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 2 px.")
     return args.size[0], args.size[-1]
 
 

@@ -5,7 +5,7 @@ import argparse
 from siglip2_backbone import FeatureMaps, create_backbone
 from siglip2_backbone.onnx_export import Agreement, export_onnx
 
-from .inputs import output_path
+from .inputs import output_path, refuse_pyramid
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -24,6 +24,7 @@ def run(command: str, arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     if args.output.suffix != ".onnx":
         raise ValueError(f"The output is {args.output}; expected a name that ends in .onnx.")
+    refuse_pyramid(args.checkpoint)
     model = create_backbone(
         args.checkpoint,
         out_indices=args.layers,
@@ -31,8 +32,7 @@ def run(command: str, arguments: list[str]) -> None:
         pooled=not args.no_pooled,
         pretrained=not args.random_weights,
     )
-    if not isinstance(model, FeatureMaps):
-        raise ValueError(f"{args.checkpoint} is a pyramid; expected a tower, whose blocks --layers names.")
+    assert isinstance(model, FeatureMaps)
     size = (args.size[0], args.size[-1]) if args.size and len(args.size) < 3 else args.size
     report = export_onnx(model, args.output, size=size, tolerance=args.tolerance)
     print(_table(report))

@@ -128,7 +128,7 @@ def test_final_norm_of_another_transformer(image):
             {"layers": [5], "pretrained": False},
             "out_indices is .5.; expected block indices from -5 to 4",
         ),
-        ("test_resnet", {"layers": [1, 1], "pretrained": False}, "names a block of 5 twice"),
+        ("test_resnet", {"layers": [1, 1], "pretrained": False}, "names block 1 twice"),
         ("siglip2_tiny_patch8_128", {"layers": [9], "pretrained": False}, "out_indices"),
         ("siglip2_tiny_patch8_128", {"layers": [], "pretrained": False}, "out_indices"),
         (

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
-from siglip2_backbone.factory import build_tower, pretrained_cfg
+from siglip2_backbone.factory import build_tower, open_tower, pretrained_cfg
 from siglip2_backbone.variants import TINY, VARIANTS
 
 IMAGE = torch.randn(1, 3, 40, 72, generator=torch.Generator().manual_seed(1))
@@ -90,6 +90,20 @@ def test_a_name_like_nothing_gets_no_suggestion():
         create_backbone("resnet50")
 
 
+@pytest.mark.parametrize("name", ["siglip2_base_patch16_256_pyramid", "siglip2_base_patch16_256_sfp.webli"])
+def test_a_pyramid_is_no_tower_to_open(name):
+    plain = name.replace("_pyramid", "").replace("_sfp", "")
+    with pytest.raises(ValueError, match=rf"{name} is a pyramid; expected a tower.*Pass {plain}\."):
+        open_tower(name)
+
+
+@pytest.mark.parametrize("source", ["", "hf-hub:", "local-dir:"])
+def test_no_name_at_all_is_not_the_working_directory(source, fixed, monkeypatch):
+    monkeypatch.chdir(fixed["vision"])
+    with pytest.raises(ValueError, match=f"The source is '{source}'; expected a path, a model name"):
+        create_backbone(source)
+
+
 def test_the_tiny_variant_has_no_weights_to_fetch():
     with pytest.raises(ValueError, match=r"siglip2_tiny_patch8_128 has no published weights.*pretrained=False"):
         create_backbone("siglip2_tiny_patch8_128")
@@ -133,7 +147,9 @@ def test_a_repository_that_holds_another_model_is_refused(source, fixed, tmp_pat
 
 @pytest.mark.parametrize("argument", [{"out_indices": [1]}, {"norm": False}, {"pooled": False}], ids=str)
 def test_what_shapes_maps_needs_maps(argument):
-    with pytest.raises(ValueError, match=rf"{next(iter(argument))} shape a list of maps; pass features_only=True"):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(argument))} would shape a list of maps; pass features_only=True"
+    ):
         build_tower(TINY, None, pretrained_cfg=pretrained_cfg(TINY), **argument)
 
 

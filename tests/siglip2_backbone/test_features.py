@@ -67,13 +67,15 @@ def test_indices_as_asked_for(asked, expected):
 
 @pytest.mark.parametrize("asked", [0, 5, -1, True, [], [4], [-5], [0, 4], [1.0], ["1"], "1", [True], {1}], ids=str)
 def test_what_is_no_block_index_is_refused(asked):
-    with pytest.raises(ValueError, match=r"out_indices is .*; expected block indices from -4 to 3, or an int n from 1"):
+    with pytest.raises(
+        ValueError, match=r"out_indices is .*; expected block indices from -4 to 3, each an int, in a list"
+    ):
         absolute_indices(4, asked)
 
 
-@pytest.mark.parametrize("asked", [[0, 0], [3, -1]], ids=str)
-def test_a_block_named_twice_is_refused(asked):
-    with pytest.raises(ValueError, match="twice"):
+@pytest.mark.parametrize(("asked", "twice"), [([0, 0], 0), ([3, -1], 3), ([0, -2, 2], 2)], ids=str)
+def test_a_block_named_twice_is_refused_by_its_number(asked, twice):
+    with pytest.raises(ValueError, match=f"names block {twice} twice"):
         absolute_indices(4, asked)
 
 

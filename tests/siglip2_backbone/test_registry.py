@@ -181,7 +181,7 @@ def test_an_unknown_argument_is_refused_by_name(argument):
 
 
 def test_indices_without_maps_are_refused():
-    with pytest.raises(ValueError, match="out_indices shape a list of maps; pass features_only=True"):
+    with pytest.raises(ValueError, match="out_indices would shape a list of maps; pass features_only=True"):
         timm.create_model(NAME, out_indices=[1])
 
 

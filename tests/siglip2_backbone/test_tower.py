@@ -126,6 +126,11 @@ def test_a_fixed_size_is_refused(argument):
         tiny(**{argument: False})
 
 
+def test_an_unknown_rule_for_positions_is_refused_before_the_first_image():
+    with pytest.raises(ValueError, match="pos_interp is 'nearest'; expected one of bicubic_antialias"):
+        tiny(pos_interp="nearest")
+
+
 @pytest.mark.parametrize("pos_interp", ["bicubic_antialias", "bicubic", "bilinear_antialias"])
 def test_one_exported_graph_takes_every_grid(pos_interp):
     tower = tiny(pos_interp=pos_interp)

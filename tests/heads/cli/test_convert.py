@@ -30,6 +30,7 @@ def test_what_is_printed_loads_what_was_written(target, checkpoint, tmp_path, ca
         (["SOURCE", "taken", "--format", "timm"], "taken exists and is not an empty directory"),
         (["gone", "out", "--format", "timm"], "'gone' is no file or directory here"),
         (["siglip2_tiny_patch8_128", "out", "--format", "timm"], "no published weights"),
+        (["siglip2_base_patch16_256_sfp", "out", "--format", "timm"], "is a pyramid; expected a tower"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(checkpoint, tmp_path, monkeypatch, capsys, arguments, message):

@@ -78,8 +78,16 @@ def test_pca_writes_a_picture(photos, checkpoint, tmp_path):
         (["features", "gone.png", "--output", "o"], "No file or folder gone.png"),
         (["features", "PHOTO", "--model", "siglip2_base_patch16_999", "--output", "o"], "Did you mean"),
         (["features", "PHOTO", "--model", "siglip2_tiny_patch8_128", "--output", "o"], "no published weights"),
+        (
+            ["features", "PHOTO", "--model", "siglip2_tiny_patch8_128_sfp", "--output", "o"],
+            "is a pyramid; expected a tower",
+        ),
         (["features", "PHOTO", "--layers", "9", "--output", "o"], "out_indices is [9]"),
         (["features", "PHOTO", "--size", "0", "--output", "o"], "--size is [0]"),
+        (
+            ["features", "PHOTO", "--size", "1", "--output", "o"],
+            "--size is [1]; expected one side, or height and width, of at least 2",
+        ),
         (["features", "PHOTO", "PHOTO/../x/a.png", "--output", "o"], "No file or folder"),
         (["pca", "PHOTO", "--output", "o.txt"], "expected a name that ends in .png"),
     ],
