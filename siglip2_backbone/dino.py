@@ -58,7 +58,7 @@ class DinoTower(nn.Module):
         Raises:
             ValueError: Indices are no blocks or not ascending, or a class token is asked of a tower without MAP head.
         """
-        indices = absolute_indices(self.n_blocks, n)
+        indices = absolute_indices(self.n_blocks, n, "n")
         if indices != sorted(indices):
             raise ValueError(f"n is {n}; expected ascending indices. Sort them and pick from the result.")
         layers: list[Tensor]

@@ -39,6 +39,10 @@ def as_torchvision(model: Pyramid | FeatureMaps) -> TorchvisionBackbone:
     pass an ``AnchorGenerator`` with one tuple of sizes for each of the four levels.
 
     Raises:
-        ValueError: The maps differ in their channels.
+        ValueError: The maps differ in their channels, or the model is a tower or something else.
     """
+    if not isinstance(model, Pyramid | FeatureMaps):
+        raise ValueError(
+            f"model is a {type(model).__name__}; expected a pyramid or FeatureMaps, as create_backbone returns them."
+        )
     return TorchvisionBackbone(model)

@@ -70,7 +70,7 @@ def test_a_class_token_needs_the_map_head():
         ([2, 0], "ascending"),
         ([0, -4], "twice"),
         ([-1, 0], "ascending"),
-        (5, "expected block indices"),
+        (5, "n is 5; expected block indices"),
         ([4], "expected"),
     ],
 )

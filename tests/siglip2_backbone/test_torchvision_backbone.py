@@ -25,3 +25,9 @@ def test_maps_of_different_widths_are_refused():
     model.feature_info.info[0]["num_chs"] = 48
     with pytest.raises(ValueError, match=r"maps have \[48, 96, 96, 96\] channels; torchvision's detectors want one"):
         as_torchvision(model)
+
+
+def test_a_tower_alone_is_refused():
+    tower = create_backbone(TINY, pretrained=False, pooled=True).model
+    with pytest.raises(ValueError, match="model is a Siglip2VisionTransformer; expected a pyramid or FeatureMaps"):
+        as_torchvision(tower)
