@@ -169,6 +169,18 @@ def _custom(given: dict[str, Any]) -> Variant:
     return Variant(CUSTOM, **{theirs: given[ours] for ours, theirs in _SIZES.items()})
 
 
+# options of the config that say what is returned
+_SHAPING = (
+    "out_indices",
+    "out_features",
+    "reshape_hidden_states",
+    "apply_layernorm",
+    "prefix_token",
+    "output_hidden_states",
+    "return_dict",
+)
+
+
 class Siglip2Backbone(BackboneMixin, PreTrainedModel):
     """A SigLIP 2 tower behind transformers' backbone interface.
 
@@ -226,6 +238,8 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         """
         if sizes := sorted(options.keys() & {"architecture", *_SIZES}):
             raise ValueError(f"{', '.join(sizes)}: the checkpoint says what it is. Leave it out.")
+        if unknown := sorted(options.keys() - set(_SHAPING)):
+            raise ValueError(f"{', '.join(unknown)}: no option of this backbone; expected {', '.join(_SHAPING)}.")
         pooled = Siglip2BackboneConfig(**options | {"out_features": None, "out_indices": None}).needs_map_head
         tower = create_backbone(
             source,

@@ -17,7 +17,7 @@ from ..tensor_files import DTYPES
 from ..tower import Siglip2VisionTransformer
 from ..variants import VARIANTS, Variant
 from . import big_vision_format, timm_format, transformers_format
-from .family import refuse_other_family, warn_of_siglip1
+from .family import refuse_other_family, refuse_saved_backbone, warn_of_siglip1
 from .layout import Layout, Wanted, check_shapes, described
 
 
@@ -56,6 +56,7 @@ def variant_of(files: CheckpointFiles) -> Variant:
     """
     if files.config is None:
         refuse_other_family(files)
+    refuse_saved_backbone(files)
     return format_of(files).variant_of(files)
 
 

@@ -35,6 +35,19 @@ def refuse_other_family(files: CheckpointFiles) -> None:
             )
 
 
+def refuse_saved_backbone(files: CheckpointFiles) -> None:
+    """Refuse what ``Siglip2Backbone.save_pretrained`` wrote, whose tensors are named like timm's.
+
+    Raises:
+        ValueError: It is such a folder.
+    """
+    if (files.config or {}).get("model_type") == "siglip2_backbone":
+        raise ValueError(
+            f"{files.source} was written by Siglip2Backbone.save_pretrained; expected a checkpoint of a tower. Read it "
+            "with siglip2_backbone.huggingface.Siglip2Backbone.from_pretrained."
+        )
+
+
 def siglip1_by(files: CheckpointFiles) -> str | None:
     """By what a checkpoint is known to be of SigLIP 1: its id, timm's tag or the vocabulary.
 

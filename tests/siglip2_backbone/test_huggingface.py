@@ -255,3 +255,16 @@ def test_stochastic_depth_acts_in_training_only(fixed):
         assert torch.equal(dropping(IMAGE).feature_maps[-1], plain(IMAGE).feature_maps[-1])
         torch.manual_seed(0)
         assert not torch.equal(dropping.train()(IMAGE).feature_maps[-1], plain(IMAGE).feature_maps[-1])
+
+
+def test_an_option_that_there_is_not_is_refused(fixed):
+    with pytest.raises(ValueError, match="out_indexes: no option of this backbone; expected out_indices"):
+        Siglip2Backbone.from_checkpoint(fixed["vision"], out_indexes=[1])
+
+
+def test_a_saved_backbone_is_no_checkpoint_of_a_tower(tmp_path):
+    random_backbone().save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"written by Siglip2Backbone\.save_pretrained.*Siglip2Backbone\.from_pretrained"
+    ):
+        create_backbone(tmp_path)
