@@ -10,27 +10,37 @@ from torch import Tensor
 
 from .data.images import read_image
 from .files import whole_file
+from .upsampling import Upsampling
 
 
 class PredictionWriter(Callback):
     """Writes what a task found in each image at its original size, in folders by kind.
 
-    Segmentation: ``labels/NAME.png`` (palette PNG of class indices) and ``overlays/NAME.jpg``; depth and normals: see
-    :mod:`heads.pixel_files`.
+    Segmentation: ``labels/NAME.png`` (palette PNG of class indices), ``overlays/NAME.jpg``, and if asked for
+    ``scores/NAME.npy`` (class probabilities); depth and normals: see :mod:`heads.pixel_files`.
 
     Args:
         output_dir: Folder to write to; ``predictions`` below the trainer's default_root_dir if not given.
         opacity: Weight of the class colours in the overlay, from 0 to 1.
+        scores: Also write the class probabilities of every pixel, float16 ``(C, H, W)``: 2 bytes a class and pixel.
 
     Raises:
-        ValueError: ``opacity`` is not in [0, 1].
+        ValueError: ``opacity`` is not in [0, 1], or the task has no scores to write.
     """
 
-    def __init__(self, output_dir: str | None = None, opacity: float = 0.5) -> None:
+    def __init__(self, output_dir: str | None = None, opacity: float = 0.5, scores: bool = False) -> None:
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity is {opacity}; expected 0 to 1.")
         self.output_dir = output_dir
         self.opacity = opacity
+        self.scores = scores
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a task that scores no classes, before the first image."""
+        if self.scores and not hasattr(pl_module, "write_scores"):
+            raise ValueError(
+                f"predictions.scores is true, but {type(pl_module).__name__} has no class scores. Leave it out."
+            )
 
     def on_predict_batch_end(
         self,
@@ -44,8 +54,10 @@ class PredictionWriter(Callback):
         """Write the batch."""
         task: Any = pl_module  # one that writes
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions").expanduser()
-        for found, path in zip(outputs, batch["path"], strict=True):
+        for i, (found, path) in enumerate(zip(outputs, batch["path"], strict=True)):
             task.write(found, Path(path), folder, self.opacity)
+            if self.scores:
+                task.write_scores(i, batch, folder)
 
 
 def write_labels(labels: Tensor, palette: np.ndarray, path: Path) -> None:
@@ -62,3 +74,28 @@ def write_overlay(labels: Tensor, palette: np.ndarray, image_path: Path, path: P
     colours = Image.fromarray(palette[labels.cpu().numpy()])
     with whole_file(path) as partial:
         Image.blend(photograph, colours, opacity).save(partial, quality=90)
+
+
+def write_probabilities(cells: Tensor, upsampling: Upsampling, path: Path, *, logits: bool) -> None:
+    """Class probabilities at every pixel as a float16 array ``(C, H, W)``, written a band of rows at a time.
+
+    Args:
+        cells: Logits or probabilities ``(C, rows, columns)``.
+        upsampling: From these cells to the pixels.
+        path: The .npy file.
+        logits: The cells are logits: the softmax is taken at the pixels, as the loss does.
+
+    Raises:
+        ValueError: The file cannot be written.
+    """
+    height, width = upsampling.size
+    kind = {"descr": "<f2", "fortran_order": False, "shape": (len(cells), height, width)}
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, kind)
+        start = file.tell()
+        for band in upsampling.bands():
+            values = upsampling.band(cells, band)
+            values = (values.softmax(dim=1) if logits else values).transpose(0, 1)
+            for index, rows in enumerate(values.cpu().numpy().astype("<f2")):
+                file.seek(start + 2 * width * (index * height + band.pixels.start))
+                file.write(rows.tobytes())

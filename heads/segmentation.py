@@ -17,8 +17,9 @@ from .inference import Inference, Mode
 from .losses import build_loss
 from .map_task import MapTask
 from .metrics import SegmentationMetrics
-from .predictions import write_labels, write_overlay
+from .predictions import write_labels, write_overlay, write_probabilities
 from .resample import labels_at, to_pixels
+from .upsampling import Upsampling
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Scores:
     Attributes:
         cells: Logits ``(C, rows, columns)`` of its cells, or averaged probabilities of its pixels.
         reduction: Pixels per cell.
+        averaged: They are probabilities.
     """
 
     cells: Tensor
     reduction: float
+    averaged: bool = False
 
 
 class SegmentationTask(MapTask):
@@ -95,6 +98,7 @@ class SegmentationTask(MapTask):
         own |= {"losses": losses, "loss_args": loss_args} | test
         super().__init__(backbone, head, own, img_size, **shared)
         self.criterion = build_loss(len(self.colours), losses, **(loss_args or {}))
+        self.predicted: list[Scores] = []  # what the labels of the last batch of ``siglip2 predict`` were read from
 
     def card(self) -> dict[str, Any]:
         """The base card with the classes, in the order of the label values."""
@@ -137,8 +141,13 @@ class SegmentationTask(MapTask):
         for image, (height, width) in zip(batch["image"], batch["size"], strict=True):
             averaged = how.average(image[:, :height, :width], probabilities)  # without what pads it to its batch
             for scores, one in zip(found, averaged, strict=True):
-                scores.append(Scores(F.pad(one, (0, whole[1] - width, 0, whole[0] - height)), 1))
+                scores.append(Scores(F.pad(one, (0, whole[1] - width, 0, whole[0] - height)), 1, averaged=True))
         return found
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Tensor]:
+        """Label maps of a batch; ``write_scores`` can be asked for what they were read from."""
+        (self.predicted,) = self.outputs(batch, [self.best_head], "predict")
+        return self.labels(self.predicted, batch)
 
     def labels(self, output: list[Scores], batch: dict[str, Any]) -> list[Tensor]:
         """Label maps of a batch at the original sizes, int64 ``(H, W)`` each."""
@@ -177,6 +186,12 @@ class SegmentationTask(MapTask):
         palette = np.array(list(self.colours.values()), dtype=np.uint8)
         write_labels(found, palette, folder / "labels" / f"{photo.stem}.png")
         write_overlay(found, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", opacity)
+
+    def write_scores(self, index: int, batch: dict[str, Any], folder: Path) -> None:
+        """``scores/NAME.npy``, the class probabilities of an image of the batch that was predicted last."""
+        scores, name = self.predicted[index], Path(batch["path"][index]).stem
+        upsampling = Upsampling.to_original(scores.cells, scores.reduction, batch["geometry"][index])
+        write_probabilities(scores.cells, upsampling, folder / "scores" / f"{name}.npy", logits=not scores.averaged)
 
 
 def _inference(

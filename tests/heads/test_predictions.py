@@ -3,8 +3,13 @@ import pytest
 import torch
 from PIL import Image
 
+from heads import DepthTask, SegmentationFolder, SegmentationTask
+from heads.data.image_folder import resized
 from heads.data.images import read_image, read_labels
-from heads.predictions import PredictionWriter, write_labels, write_overlay
+from heads.data.module import collate
+from heads.predictions import PredictionWriter, write_labels, write_overlay, write_probabilities
+from heads.resample import scores_at
+from heads.upsampling import Upsampling
 
 PALETTE = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
 
@@ -31,8 +36,6 @@ def test_opacity_out_of_range_is_refused():
 
 
 def test_odd_images_are_predicted_at_their_own_size(task, trainer, tmp_path):
-    from heads import SegmentationFolder
-
     photos = tmp_path / "photos"
     photos.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (30, 44), np.uint8)
@@ -49,3 +52,50 @@ def test_odd_images_are_predicted_at_their_own_size(task, trainer, tmp_path):
         overlay = read_image(tmp_path / "predictions" / "overlays" / f"{path.stem}.jpg")
         assert labels.shape == overlay.shape[1:] == read_image(path).shape[1:]
         assert torch.equal(labels.long(), task.predict(path))
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_scores_are_the_probabilities_that_the_labels_were_read_from(checkpoint, scenes, trainer, tmp_path, averaged):
+    torch.manual_seed(0)
+    task = SegmentationTask(str(checkpoint), 3, (24, 40), flip_test=averaged)
+    data = SegmentationFolder(classes=3, img_size=(24, 40), predict_images=str(scenes / "val"), num_workers=0)
+    trainer(callbacks=[PredictionWriter(scores=True)]).predict(task, data, return_predictions=False)
+    for path in sorted((scenes / "val").iterdir()):
+        scores = np.load(tmp_path / "predictions" / "scores" / f"{path.stem}.npy")
+        assert scores.dtype == np.float16 and scores.shape == (3, 48, 64)
+        batch = collate([resized(path, read_image(path), (24, 40))])
+        ((found,),) = task.eval().outputs(batch, [0], "predict")
+        plain = scores_at(found.cells[None], found.reduction, batch["geometry"][0])[0]
+        plain = plain if averaged else plain.softmax(dim=0)
+        assert np.abs(scores - plain.detach().numpy()).max() < 1e-3
+        assert np.abs(scores.sum(axis=0, dtype=np.float32) - 1).max() < 2e-3
+        labels = read_labels(tmp_path / "predictions" / "labels" / f"{path.stem}.png").numpy()
+        assert (np.take_along_axis(scores, labels[None].astype(int), 0)[0] == scores.max(axis=0)).all()
+
+
+def test_scores_are_not_written_unless_asked_for(task, data, trainer, tmp_path):
+    trainer(callbacks=[PredictionWriter()]).predict(task, data, return_predictions=False)
+    assert {p.name for p in (tmp_path / "predictions").iterdir()} == {"labels", "overlays"}
+
+
+def test_scores_of_a_task_without_classes_are_refused(checkpoint, data, trainer, tmp_path):
+    run = trainer(callbacks=[PredictionWriter(scores=True)])
+    with pytest.raises(ValueError, match=r"predictions\.scores is true, but DepthTask has no class scores"):
+        run.predict(DepthTask(str(checkpoint), (48, 64)), data)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_scores_that_cannot_be_written_leave_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npy"
+    cells = torch.randn(2, 3, 4)
+    upsampling = Upsampling.to_image(cells, 8, (24, 32))
+    write_probabilities(cells, upsampling, path, logits=True)
+    before = path.read_bytes()
+    monkeypatch.setattr(Upsampling, "band", full_disk)
+    with pytest.raises(ValueError, match=r"a\.npy cannot be written .*No space left"):
+        write_probabilities(cells, upsampling, path, logits=True)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def full_disk(*arguments):
+    raise OSError(28, "No space left on device")
