@@ -25,7 +25,7 @@ class SegmentationLoss(nn.Module):
         focal_gamma: Exponent of the focal loss.
 
     Raises:
-        ValueError: A term is unknown, or a number is out of range.
+        ValueError: A term is unknown, a number is out of range, or an option belongs to a term that is left out.
 
     Source: Dice and focal loss are those of segmentation_models_pytorch: Dice over the batch, averaged over all classes
     with 0 for those that do not occur; focal loss (arXiv:1708.02002) of one class against the rest, averaged over
@@ -54,6 +54,15 @@ class SegmentationLoss(nn.Module):
         if class_weights is not None and (len(class_weights) != num_classes or min(class_weights) < 0):
             raise ValueError(
                 f"class_weights are {list(class_weights)}; expected {num_classes} numbers, none of them negative."
+            )
+        idle = {"focal_gamma": focal_gamma != 2 and "focal" not in self.terms}
+        if "cross_entropy" not in self.terms:
+            idle |= {"label_smoothing": label_smoothing > 0, "class_weights": class_weights is not None}
+        if any(idle.values()):
+            raise ValueError(
+                f"{', '.join(name for name, is_set in idle.items() if is_set)} would change nothing: the loss has the "
+                f"terms {list(self.terms)}. Leave it out, or add the term: focal_gamma is of focal, the others of "
+                "cross_entropy."
             )
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
