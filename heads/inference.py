@@ -47,7 +47,11 @@ class Inference:
             raise ValueError(f"scales is {list(self.scales)}; expected at least one factor above 0, as in [1.0].")
         if self.window_batch < 1:
             raise ValueError(f"window_batch is {self.window_batch}; expected at least 1.")
-        windows(self.window, self.window, self.stride)  # refuses gaps
+        if min(*self.window, *self.stride) < 1 or any(s > w for s, w in zip(self.stride, self.window, strict=True)):
+            raise ValueError(
+                f"window is {list(self.window)} and stride {list(self.stride)}; expected at least 1 px, and a stride "
+                "of at most the window, or there are gaps."
+            )
 
     def single(self, size: tuple[int, int]) -> bool:
         """Whether an image of this height and width [px] is looked at once, whole and as it is."""

@@ -69,7 +69,7 @@ def test_what_one_plain_look_is():
     ("wrong", "message"),
     [
         ({"mode": "tiles"}, "inference is 'tiles'; expected one of whole, slide"),
-        ({"window": (0, 8)}, r"Windows of \(0, 8\)"),
+        ({"window": (0, 8)}, r"window is \[0, 8\]"),
         ({"window": (8, 8), "stride": (9, 8)}, "there are gaps"),
         ({"scales": ()}, "at least one factor"),
         ({"scales": (1.0, 0.0)}, "one factor above 0"),
