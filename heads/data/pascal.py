@@ -76,6 +76,11 @@ class PascalVOC(PublishedSegmentation):
         images, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
         pairs = listed(lists / f"{name}.txt", images, base / "SegmentationClass")
         if self.count_of(name) == "trainaug":
+            if not (lists / "aug.txt").is_file():
+                raise ValueError(
+                    f"No file {lists / 'aug.txt'}, which names what train_set trainaug adds. Convert SBD first, or set "
+                    "data.train_set to train."
+                )
             pairs += listed(lists / "aug.txt", images, base / "SegmentationClassAug")
         return Split(pairs, LabelValues(range(len(_VOC))))
 

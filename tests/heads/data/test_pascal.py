@@ -43,7 +43,10 @@ def test_training_with_sbd_reads_its_own_list_and_folder_as_well(published):
 
 
 def test_training_with_sbd_says_what_it_needs(published):
-    with pytest.raises(ValueError, match=r"(?s)No file .*aug\.txt.*Expected below data.root.*SegmentationClassAug"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)No file .*aug\.txt.*set data\.train_set to train\..*Expected below data.root.*SegmentationClassAug",
+    ):
         heads.PascalVOC(str(published("PascalVOC")), train_set="trainaug").setup("fit")
     with pytest.raises(ValueError, match="train_set is 'val'; expected train or trainaug"):
         heads.PascalVOC(train_set="val")
