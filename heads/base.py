@@ -348,11 +348,10 @@ class DenseTask(LightningModule):
         own = self.card()
         if card.get("task") != own["task"]:
             raise ValueError(f"{source} holds a head for {card.get('task')!r}; this task is {own['task']!r}.")
-        if card["reading"] != own["reading"]:
-            raise ValueError(
-                f"{source} was trained with the backbone's {card['reading']}; this task has {own['reading']}. Pass "
-                "those of the training."
-            )
+        read, reading = card["reading"], own["reading"]
+        if other := [key for key in reading if read.get(key) != reading[key]]:
+            described = ", ".join(f"{key} = {read.get(key)!r}, here {reading[key]!r}" for key in other)
+            raise ValueError(f"{source} was trained with {described}. Pass what it was trained with.")
         theirs, ours = card["backbone"], own["backbone"]
         same = "name" if self.extractor.tune == "full" else "fingerprint"  # its weights are all in the checkpoint
         if theirs[same] != ours[same]:

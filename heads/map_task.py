@@ -51,6 +51,20 @@ class MapTask(DenseTask):
         """The base protocol with the size of the images and the decoder."""
         return super().protocol() | {"img_size": list(self.img_size), "decoder": self.hparams["decoder"]}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also refuse a head of another decoder, before its tensors are looked at.
+
+        Raises:
+            ValueError: The decoder or its arguments are others.
+        """
+        super().on_load_checkpoint(checkpoint)
+        theirs, ours = (
+            {"decoder": h["decoder"], "decoder_args": h["decoder_args"] or {}}
+            for h in (checkpoint["hyper_parameters"], self.hparams)
+        )
+        if theirs != ours:
+            raise ValueError(f"The checkpoint was trained with {theirs}; this task has {ours}. Pass those of training.")
+
     def labels(self, output: Any, batch: dict[str, Any]) -> list[Tensor]:
         """What a head's output on a batch says, at the original sizes."""
         raise NotImplementedError

@@ -209,3 +209,15 @@ def test_unknown_losses_and_arguments_are_refused(checkpoint):
         SegmentationTask(str(checkpoint), 3, losses={"dise": 1.0})
     with pytest.raises(ValueError, match=r"loss_args {'gama': 1} do not fit the loss: .*gama"):
         SegmentationTask(str(checkpoint), 3, loss_args={"gama": 1})
+
+
+@pytest.mark.parametrize("other", [{"decoder": "fpn"}, {"decoder_args": {"upsample": 2}}])
+def test_a_checkpoint_is_refused_by_the_name_of_its_decoder(checkpoint, task, data, trainer, tmp_path, other):
+    run = trainer(max_epochs=1)
+    run.fit(task, data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    another = SegmentationTask(str(checkpoint), data.classes, (48, 64), **other)
+    with pytest.raises(ValueError, match=r"trained with {'decoder': 'linear', 'decoder_args': {}}; this task has"):
+        trainer().test(another, data, ckpt_path=tmp_path / "a.ckpt")
+    same = SegmentationTask(str(checkpoint), data.classes, (48, 64), decoder_args={})
+    trainer().test(same, data, ckpt_path=tmp_path / "a.ckpt", verbose=False)
