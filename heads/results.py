@@ -150,4 +150,7 @@ def _comparison(result: dict[str, Any], unit: str) -> Table:
         counted = protocol["images"] - len(result["skipped"])
         of = protocol.get("images_published", protocol["images"])
         table.caption = f"Not comparable: {counted} of {of} images."
+    if own is None:
+        names = ", ".join(result["metrics"])
+        table.caption = f"No score is called {published['metric']}: set results.published.metric to one of {names}."
     return table

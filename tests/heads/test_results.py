@@ -69,9 +69,10 @@ def test_a_part_of_a_published_split_is_said_not_to_be_comparable(task, data, tr
     assert "Not comparable: 3 of 500 images" in capsys.readouterr().out
 
 
-def test_a_score_that_there_is_not_is_not_compared(task, data, trainer, tmp_path):
+def test_a_score_that_there_is_not_is_not_compared(task, data, trainer, tmp_path, capsys):
     trainer(callbacks=[ResultWriter(Published("PQ", 50.0, "x"))]).test(task, data, verbose=False)
     assert json.loads((tmp_path / "results.json").read_text())["published"]["difference"] is None
+    assert "No score is called PQ" in (printed := capsys.readouterr().out) and "mIoU" in printed
 
 
 def test_damaged_files_are_named_once_in_warning_and_result_and_count_for_nothing(
