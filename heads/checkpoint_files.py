@@ -39,6 +39,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is missing, damaged, not ours, or holds more than tensors and plain data.
     """
+    if path.is_dir() or path.suffix == ".safetensors":
+        raise ValueError(
+            f"{path} is no checkpoint of a training run; expected a .ckpt file. In Python, heads.load "
+            "takes an exported head's folder."
+        )
     if not path.is_file():
         raise ValueError(f"No file {path}; expected a .ckpt file of a training run.")
     try:

@@ -146,7 +146,7 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str =
         if not found:
             raise ValueError(f"{folder} holds no checkpoint {asked!r}. Run `siglip2 fit` with this config first.")
         return str(found[-1])
-    if not Path(asked).expanduser().is_file():
+    if not Path(asked).expanduser().exists():
         raise ValueError(f"No checkpoint {asked}; expected best, last or the path of a .ckpt file.")
     return str(Path(asked).expanduser())
 

@@ -70,3 +70,10 @@ def test_bad_files_are_refused_and_nothing_is_run(tmp_path, monkeypatch, write, 
         with pytest.raises(ValueError, match=message):
             read(tmp_path / "bad.ckpt")
     assert not (tmp_path / "trace").exists()
+
+
+def test_an_exported_head_is_told_from_a_checkpoint(tmp_path):
+    (tmp_path / "head.safetensors").touch()
+    for path in (tmp_path, tmp_path / "head.safetensors"):
+        with pytest.raises(ValueError, match=r"is no checkpoint .*heads\.load takes an exported head's folder"):
+            read_checkpoint(path)

@@ -209,6 +209,7 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("test", [], "test needs a trained head: pass --ckpt_path best"),
         ("test", ["--ckpt_path", "best"], "holds no checkpoint 'best'"),
         ("fit", ["--ckpt_path", "gone.ckpt"], "No checkpoint gone.ckpt"),
+        ("test", ["--ckpt_path", "."], "heads.load takes an exported head's folder"),
         ("fit", ["--model.lrr", "1"], "'lrr' is not accepted"),
         ("fit", ["--bogus", "1"], "--bogus"),
         ("fit", ["--model.lr", "0"], "lr is 0"),
