@@ -53,11 +53,19 @@ class PredictionWriter(Callback):
     ) -> None:
         """Write the batch."""
         task: Any = pl_module  # one that writes
-        folder = Path(self.output_dir or Path(trainer.default_root_dir) / "predictions").expanduser()
+        folder = self._folder(trainer)
         for i, (found, path) in enumerate(zip(outputs, batch["path"], strict=True)):
             task.write(found, Path(path), folder, self.opacity)
             if self.scores:
                 task.write_scores(i, batch, folder)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the files are."""
+        if trainer.is_global_zero:
+            print(f"Predictions written to {self._folder(trainer)}")
+
+    def _folder(self, trainer: Trainer) -> Path:
+        return Path(self.output_dir or Path(trainer.default_root_dir) / "predictions").expanduser()
 
 
 def write_labels(labels: Tensor, palette: np.ndarray, path: Path) -> None:

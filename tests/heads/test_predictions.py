@@ -73,9 +73,10 @@ def test_scores_are_the_probabilities_that_the_labels_were_read_from(checkpoint,
         assert (np.take_along_axis(scores, labels[None].astype(int), 0)[0] == scores.max(axis=0)).all()
 
 
-def test_scores_are_not_written_unless_asked_for(task, data, trainer, tmp_path):
+def test_scores_are_not_written_unless_asked_for(task, data, trainer, tmp_path, capsys):
     trainer(callbacks=[PredictionWriter()]).predict(task, data, return_predictions=False)
     assert {p.name for p in (tmp_path / "predictions").iterdir()} == {"labels", "overlays"}
+    assert f"Predictions written to {tmp_path / 'predictions'}" in capsys.readouterr().out
 
 
 def test_scores_of_a_task_without_classes_are_refused(checkpoint, data, trainer, tmp_path):
