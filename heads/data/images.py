@@ -87,7 +87,10 @@ def read_labels(path: str | Path) -> Tensor:
         )
     values = np.array(image).astype(np.int64)
     if values.min() < 0 or values.max() > 255:
-        raise ValueError(f"{path} has label values from {values.min()} to {values.max()}; expected 0 to 255.")
+        raise ValueError(
+            f"{path} has label values from {values.min()} to {values.max()}; expected class indices from 0 to 255. Map "
+            "what it holds to indices first, and save them with 8 bits."
+        )
     return torch.from_numpy(values.astype(np.uint8))
 
 

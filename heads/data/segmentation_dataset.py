@@ -126,7 +126,7 @@ class SegmentationDataset(Dataset[Sample]):
         if image.shape[1:] != mask.shape:
             raise ValueError(
                 f"{mask_path} is {tuple(mask.shape)} (height, width), its image {path.name} {tuple(image.shape[1:])}; "
-                "expected the same size."
+                "expected the same size. Look whether the two belong together; resize a label by nearest pixels."
             )
         if self.transform is None:
             return resized(path, image, self.size) | {"mask": mask}
