@@ -386,6 +386,11 @@ class DenseTask(LightningModule):
         card = checkpoint[CARD]
         self.check_card(card, "The checkpoint")
         self.trained_with = dict(checkpoint["hyper_parameters"])
+        theirs, ours = self.trained_with["sweep"], self.hparams["sweep"]
+        if theirs != ours:
+            raise ValueError(
+                f"The checkpoint was trained with sweep = {theirs}, here {ours}. Pass that of the training."
+            )
         if self._trainer is not None and self.trainer.training:
             self._check_same_run(self.trained_with)
         if "sweep" in card:

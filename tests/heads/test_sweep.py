@@ -97,6 +97,9 @@ def test_a_stored_sweep_loads_as_its_best_head(checkpoint, data, trainer, tmp_pa
     again = SegmentationTask(str(checkpoint), data.classes, (48, 64), warmup_steps=2, sweep=GRID)
     scores = trainer().test(again, data, ckpt_path=tmp_path / "sweep.ckpt", verbose=False)[0]
     assert scores["test/mIoU"] == max(task.sweep_scores) and again.best_head == task.best_head
+    alone = SegmentationTask(str(checkpoint), data.classes, (48, 64), warmup_steps=2)
+    with pytest.raises(ValueError, match=r"was trained with sweep = {'lr': .*}, here None"):
+        trainer().test(alone, data, ckpt_path=tmp_path / "sweep.ckpt")
 
 
 def test_arguments_without_a_sweep_stay_as_they_are():
