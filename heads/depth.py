@@ -1,5 +1,6 @@
 """Depth from one image: SigLoss, the published metrics, maps in metres."""
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -94,6 +95,18 @@ class DepthTask(PixelTask):
         far = depth_range[1]
         self.sig, self.gradient = SigLoss(far, sig_warmup_steps), GradientLoss(far)
         self.relative = ScaleShiftInvariantLoss(relative_alignment, far)
+
+    def setup(self, stage: str) -> None:
+        """Also say if the data are expected to reach beyond what the head can say and the scores count."""
+        super().setup(stage)
+        theirs = getattr(getattr(self.trainer, "datamodule", None), "depth_range", None)
+        ours = self.measured["depth_range"]
+        if stage != "predict" and theirs is not None and theirs[1] > ours[1]:
+            warnings.warn(
+                f"data.depth_range is {list(theirs)}, model.depth_range {list(ours)}: depths above {ours[1]:g} m are "
+                "neither learnt nor scored. Give the model the same range, if they are to count.",
+                stacklevel=2,
+            )
 
     def card(self) -> dict[str, Any]:
         """The base card with what the head's numbers mean."""

@@ -12,7 +12,7 @@ from .files import whole_file
 
 _MILLIMETRES, _KITTI = 1000, 256  # steps per metre: NYU's and KITTI's
 _LARGEST = 2**16 - 1
-_COLOURS = "magma_r"  # near is bright
+_NEAR_IS_LOW, _NEAR_IS_HIGH = "magma_r", "magma"  # near is bright: depth, and inverse depth
 _BAR = 24  # height of the scale bar [px]
 
 
@@ -62,9 +62,13 @@ def write_normals(normals: Tensor, folder: Path, name: str) -> None:
 
 
 def depth_picture(depth: np.ndarray, unit: str) -> Image.Image:
-    """Depth ``(H, W)`` in colours from its smallest to its largest value, with a scale bar below."""
+    """Depth ``(H, W)`` in colours from its smallest to its largest value, with a scale bar below.
+
+    Without a unit it is inverse depth; near is bright in both.
+    """
+    palette = _NEAR_IS_LOW if unit else _NEAR_IS_HIGH
     low, high = float(depth.min()), float(depth.max())
-    colours = _coloured((depth - low) / (high - low or 1))
+    colours = _coloured((depth - low) / (high - low or 1), palette)
     font = ImageFont.load_default(_BAR - 10)
     texts = [f"{value:.3g} {unit}".strip() for value in (low, high)]
     measure = ImageDraw.Draw(Image.new("L", (1, 1))).textlength
@@ -73,7 +77,7 @@ def depth_picture(depth: np.ndarray, unit: str) -> Image.Image:
     picture = Image.new("RGB", (width, depth.shape[0] + _BAR), "white")
     picture.paste(Image.fromarray(colours))
     top = depth.shape[0]
-    bar = _coloured(np.tile(np.linspace(0, 1, width - left - right), (_BAR - 8, 1)))
+    bar = _coloured(np.tile(np.linspace(0, 1, width - left - right), (_BAR - 8, 1)), palette)
     picture.paste(Image.fromarray(bar), (left, top + 4))
     pen = ImageDraw.Draw(picture)
     for x, text in ((4, texts[0]), (width - right + 4, texts[1])):
@@ -87,9 +91,9 @@ def normals_picture(normals: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint((towards.transpose(1, 2, 0) + 1) * 127.5).clip(0, 255).astype(np.uint8))
 
 
-def _coloured(share: np.ndarray) -> np.ndarray:
+def _coloured(share: np.ndarray, palette: str) -> np.ndarray:
     """Shares from 0 to 1 as uint8 RGB."""
-    colours: np.ndarray = matplotlib.colormaps[_COLOURS](share, bytes=True)
+    colours: np.ndarray = matplotlib.colormaps[palette](share, bytes=True)
     return np.ascontiguousarray(colours[..., :3])
 
 

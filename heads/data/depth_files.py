@@ -150,4 +150,4 @@ def _remedy(median: float, depth_range: Range) -> str:
     if not fitting:
         return "No unit in use would bring it there: look at the files."
     usual = 1000.0 if 1000.0 in fitting else 0.001 if 0.001 in fitting else fitting[0]
-    return f"With a scale (values per metre) {usual:g} times what it is, it would be {median / usual:.3g} m."
+    return f"With {usual:g} times as many values per metre (depth_scale), it would be {median / usual:.3g} m."

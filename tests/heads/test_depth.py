@@ -154,6 +154,15 @@ def test_loss_and_head_are_float32_under_mixed_precision(build, data, trainer, o
     assert set(seen) == {(torch.float32, torch.float32)}
 
 
+def test_data_that_reach_beyond_the_range_of_the_head_are_warned_about(build, data, trainer):
+    data.depth_range = (0.1, 20.0)
+    with pytest.raises(
+        UserWarning, match=r"data\.depth_range is \[0\.1, 20\.0\], model.* depths above 10 m are neither"
+    ):
+        trainer().test(build(), data, verbose=False)
+    trainer().test(build(depth_range=(0.001, 20.0)), data, verbose=False)
+
+
 def test_a_split_without_readings_is_refused(build, data, trainer):
     task = build(depth_range=(50.0, 60.0))
     with pytest.raises(ValueError, match="No image of the test split has a valid depth"):

@@ -23,6 +23,12 @@ def test_relative_depth_has_no_metres(tmp_path):
     assert (tmp_path / "colours" / "a.png").is_file()
 
 
+def test_near_is_bright_in_relative_depth_too_which_is_inverse():
+    inverse = np.linspace(1, 4, 20000).reshape(40, 500)
+    picture = np.array(depth_picture(inverse, ""), dtype=int).sum(axis=-1)
+    assert picture[39, 499] > picture[0, 0] and picture[52, 260] > picture[52, 240]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 500)])
 def test_near_is_bright_and_the_bar_goes_the_same_way(size):
     depth = np.linspace(1, 4, size[0] * size[1]).reshape(size)
