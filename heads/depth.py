@@ -24,10 +24,11 @@ class DepthTask(PixelTask):
         img_size: Height and width [px] that images are resized to. From the command line the data module sets it.
         decoder: linear or dpt.
         decoder_args: Further arguments of the decoder.
-        output: What the head puts out: the expectation over 256 bins of depth (bins), a number within the range
+        output: What the head puts out: the expectation over bins of depth (bins), a number within the range
             (regression), or inverse depth up to a scale and a shift (relative).
         depth_range: Nearest and farthest depth [m], of the bins and of the labels that count in a test; in training
             those farther away do not count.
+        bins: How many bins of depth there are.
         sig_weight: Weight of SigLoss.
         gradient_weight: Weight of the multi-scale gradient loss.
         sig_warmup_steps: Training steps in which SigLoss has its mean alone.
@@ -60,6 +61,7 @@ class DepthTask(PixelTask):
         decoder_args: dict[str, Any] | None = None,
         output: DepthOutput = "bins",
         depth_range: tuple[float, float] = (0.001, 10.0),
+        bins: int = 256,
         sig_weight: float = 1.0,
         gradient_weight: float = 0.0,
         sig_warmup_steps: int = 100,
@@ -74,6 +76,7 @@ class DepthTask(PixelTask):
             "decoder_args": decoder_args,
             "output": output,
             "depth_range": tuple(depth_range),
+            "bins": bins,
             "sig_weight": sig_weight,
             "gradient_weight": gradient_weight,
             "sig_warmup_steps": sig_warmup_steps,
@@ -87,9 +90,9 @@ class DepthTask(PixelTask):
         }
 
         def head(extractor: Extractor) -> nn.Module:
-            channels, reductions, logits = extractor.channels, extractor.reductions, DepthHead.logits(output)
+            channels, reductions, logits = extractor.channels, extractor.reductions, DepthHead.logits(output, bins)
             built = build_decoder(decoder, channels, reductions, logits, **(decoder_args or {}))
-            return DepthHead(built, output, own["depth_range"])
+            return DepthHead(built, output, own["depth_range"], bins)
 
         super().__init__(backbone, head, own, img_size, flip_test, **shared)
         far = depth_range[1]
@@ -164,7 +167,7 @@ class DepthTask(PixelTask):
 
 def _check(options: dict[str, Any]) -> None:
     check_depth_range(options["depth_range"])
-    DepthHead.logits(options["output"])
+    DepthHead.logits(options["output"], options["bins"])
     weights = {key: options[key] for key in ("sig_weight", "gradient_weight", "sig_warmup_steps")}
     if min(weights.values()) < 0 or not options["sig_weight"]:
         raise ValueError(f"{weights}; expected sig_weight above 0 and the others at least 0.")

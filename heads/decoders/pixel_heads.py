@@ -8,14 +8,13 @@ from torch import Tensor, nn
 
 DepthOutput = Literal["bins", "regression", "relative"]
 
-_BINS = 256
 _FLOOR = 0.1  # added to every bin's weight, so that each has a gradient through the sum
 
 
 class DepthHead(nn.Module):
     """Depth of the cells from a decoder's logits.
 
-    ``bins``: 256 depths, spread evenly over the range, are averaged with the weights ``relu(logit) + 0.1``; what is
+    ``bins``: so many depths, spread evenly over the range, are averaged with the weights ``relu(logit) + 0.1``; what is
     interpolated later is this average, not the logits. ``regression``: the range times the logit's sigmoid.
     ``relative``: the logit itself, which stands for inverse depth up to a scale and a shift.
 
@@ -26,6 +25,7 @@ class DepthHead(nn.Module):
         decoder: Puts out :meth:`logits` channels.
         output: bins, regression or relative.
         depth_range: Nearest and farthest depth [m].
+        bins: How many depths are averaged.
 
     Attributes:
         reduction: Pixels per cell.
@@ -33,24 +33,28 @@ class DepthHead(nn.Module):
 
     bins: Tensor
 
-    def __init__(self, decoder: nn.Module, output: DepthOutput, depth_range: tuple[float, float]) -> None:
+    def __init__(
+        self, decoder: nn.Module, output: DepthOutput, depth_range: tuple[float, float], bins: int = 256
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.output = output
         self.depth_range = depth_range
         self.reduction = decoder.reduction
-        self.register_buffer("bins", torch.linspace(*depth_range, _BINS), persistent=False)
+        self.register_buffer("bins", torch.linspace(*depth_range, bins), persistent=False)
 
     @staticmethod
-    def logits(output: DepthOutput) -> int:
+    def logits(output: DepthOutput, bins: int = 256) -> int:
         """Channels that the decoder puts out.
 
         Raises:
-            ValueError: The output is unknown.
+            ValueError: The output is unknown, or there are less than two bins.
         """
         if output not in get_args(DepthOutput):
             raise ValueError(f"output is {output!r}; expected one of {', '.join(get_args(DepthOutput))}.")
-        return _BINS if output == "bins" else 1
+        if bins < 2:
+            raise ValueError(f"bins is {bins}; expected at least 2, one at either end of depth_range.")
+        return bins if output == "bins" else 1
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Depth [m], or relative inverse depth, ``(B, 1, rows, columns)``."""

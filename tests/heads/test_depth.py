@@ -57,6 +57,7 @@ def test_expectation_comes_before_interpolation(build, batch):
         {},
         {"layers": [0, 1, 2, 3], "decoder_args": {"batch_norm": False, "upsample": 4}, "gradient_weight": 0.5},
         {"layers": [0, 1, 2, 3], "decoder": "dpt", "decoder_args": {"features": 8}, "output": "regression"},
+        {"bins": 5},
         {"pooled": True, "output": "relative"},
         {"output": "relative", "relative_alignment": "median", "decoder": "dpt", "decoder_args": {"features": 8}},
     ],
@@ -174,6 +175,7 @@ def test_a_split_without_readings_is_refused(build, data, trainer):
     [
         ({"output": "classes"}, "output is 'classes'"),
         ({"depth_range": (0, 10)}, r"depth_range is \[0, 10\]; expected two distances above 0"),
+        ({"bins": 0}, "bins is 0; expected at least 2"),
         ({"sig_weight": 0}, "expected sig_weight above 0"),
         ({"gradient_weight": -1}, "the others at least 0"),
         ({"output": "relative", "alignment": "scale"}, "relative depth is always fitted"),

@@ -46,6 +46,7 @@ def test_regression_stays_within_the_range_and_relative_depth_is_left_alone():
     assert depth("regression", logits, (2.0, 4.0)).flatten().tolist() == [2, 3, 4]
     assert torch.equal(depth("relative", logits), logits)
     assert [DepthHead.logits(output) for output in ("bins", "regression", "relative")] == [256, 1, 1]
+    assert [DepthHead.logits(output, 64) for output in ("bins", "regression", "relative")] == [64, 1, 1]
 
 
 def test_normals_are_unit_vectors_and_what_follows_is_left_alone():
@@ -63,3 +64,9 @@ def test_heads_say_their_pixels_per_cell():
 def test_an_unknown_output_is_refused():
     with pytest.raises(ValueError, match="output is 'classes'; expected one of bins, regression, relative"):
         DepthHead.logits("classes")
+
+
+@pytest.mark.parametrize("bins", [-1, 0, 1])
+def test_less_than_two_bins_are_refused(bins):
+    with pytest.raises(ValueError, match=f"bins is {bins}; expected at least 2"):
+        DepthHead.logits("bins", bins)
