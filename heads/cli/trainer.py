@@ -36,7 +36,7 @@ class DenseParser(LightningArgumentParser):
         """
         tip = (
             "Every setting: siglip2 fit --config NAME --print_config; what they mean: siglip2 fit --help, "
-            "--model.help heads.SegmentationTask and --data.help heads.SegmentationFolder."
+            "--model.help TASK and --data.help MODULE, such as heads.DepthTask and heads.DepthFolder."
         )
         raise ValueError(message if tip in message else f"{message}\n{tip}") from ex
 

@@ -51,12 +51,16 @@ def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple
         label_roots: The same of labels.
 
     Raises:
-        ValueError: The list is missing or holds no pair, a line has no two paths or leads out of the folders, or files
-            are missing.
+        ValueError: The list is missing, is no text or holds no pair, a line has no two paths or leads out of the
+            folders, or files are missing.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}; expected a list with an image and its label on each line.")
-    rows = [(number, line.split()) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text; expected a list with an image and its label on each line.") from error
+    rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     pairs: list[Pair] = []
     missing: list[Path] = []
     for number, row in rows:

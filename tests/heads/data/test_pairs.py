@@ -53,6 +53,9 @@ def test_lists_that_are_none(scene):
         listed(scene, "\n")
     with pytest.raises(ValueError, match=r"list\.txt, line 2, is 'b'; expected an image and its label"):
         listed(scene, "kitchen/rgb_1.jpg kitchen/depth_1.png\nb\n")
+    (scene / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.txt is no text; expected a list"):
+        read_pair_list(scene / "binary.txt", (scene,), (scene,))
 
 
 def test_folders_pair_by_stem_and_the_first_suffix_wins(tmp_path):
