@@ -1,7 +1,9 @@
-"""The configs of depth and normals: their data, their figures and a run of one of each kind."""
+"""The configs of depth and normals: their data, their figures, a run of one of each kind, and real samples."""
 
 import inspect
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from heads.cli.configs import config_root
 from heads.data.surface_module import SurfaceModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+
+SAMPLES = Path(__file__).parents[4] / "shared" / "data"
 
 CONFIGS = sorted(
     path
@@ -105,3 +109,50 @@ def test_a_config_runs_and_its_checkpoint_loads(path, root_of, checkpoint, tmp_p
     assert main(["test", "--config", name, *own, "--ckpt_path", "last"]) == 0
     task = heads.load(tmp_path / "checkpoints" / "last.ckpt")
     assert task.predict(np.zeros((30, 70, 3), np.uint8)).shape[-2:] == (30, 70)
+
+
+NYU = "nyu_depth_v2_mini/scene_a/"
+SEVEN = "sevenscenes_rgbd/"
+KITTI = "kitti_depth_mini/metric3d_demo/"
+REAL = {  # data and task, an image and its label, options of both
+    "nyu": ("Depth", f"{NYU}rgb_00{{}}.jpg {NYU}sync_depth_00{{}}.png", ("000", "050"), {}, {}),
+    "kitti": (
+        "Depth",
+        f"{KITTI}image_02/data/0000000{{}}.png {KITTI}proj_depth/groundtruth/image_02/0000000{{}}.png",
+        ("005", "050"),
+        {"depth_scale": 256, "depth_range": (0.001, 80.0)},
+        {"depth_range": (0.001, 80.0), "crop": "kitti_garg"},
+    ),
+    "rooms": (
+        "Depth",
+        f"{SEVEN}seq-01/frame-000{{}}.color.jpg {SEVEN}seq-01/frame-000{{}}.depth.png",
+        ("000", "050"),
+        {"invalid": [65535]},
+        {},
+    ),
+    "normals": (
+        "Normals",
+        f"{SEVEN}seq-01/frame-000{{}}.color.jpg {SEVEN}normal_from_depth/frame-000{{}}.normal.png",
+        ("000", "050"),
+        {"axes": ("right", "up", "towards")},
+        {},
+    ),
+}
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data")
+@pytest.mark.parametrize("name", REAL)
+def test_real_samples_train_and_are_scored(name, checkpoint, trainer, tmp_path):
+    kind, line, frames, of_data, of_task = REAL[name]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("\n".join(line.format(frame, frame) for frame in frames))
+    lists = {"train_list": str(pairs), "val_list": str(pairs), "batch_size": 2, "num_workers": 0}
+    data = getattr(heads, f"{kind}Folder")(str(SAMPLES), (48, 64), **lists, **of_data)
+    fast = {"lr": 0.01, "warmup_steps": 0, "decoder_args": {"batch_norm": False}}  # whose averages take longer
+    task = getattr(heads, f"{kind}Task")(str(checkpoint), (48, 64), **fast, **of_task)
+    run = trainer(max_epochs=10, check_val_every_n_epoch=10)
+    (before,) = run.test(task, data, verbose=False)
+    run.fit(task, data)
+    (after,) = run.test(task, data, verbose=False)
+    assert after["test/excluded"] == 0 and all(math.isfinite(score) for score in after.values())
+    assert after["test/RMSE"] < 0.9 * before["test/RMSE"]
