@@ -39,6 +39,24 @@ def _names(suffixes: tuple[str, ...]) -> str:
     return " or ".join(f"{suffix[1:].upper()}s" for suffix in suffixes)
 
 
+def read_list(path: Path, content: str) -> list[str]:
+    """The lines of a list file.
+
+    Args:
+        path: The list.
+        content: What it is expected to hold, for messages.
+
+    Raises:
+        ValueError: The list is missing or is no text.
+    """
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected a list with {content}.")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text; expected a list with {content}.") from error
+
+
 def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple[Path, ...]) -> list[Pair]:
     """The pairs of a list file: on each line an image, its label, and further columns that are not read.
 
@@ -54,12 +72,7 @@ def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple
         ValueError: The list is missing, is no text or holds no pair, a line has no two paths or leads out of the
             folders, or files are missing.
     """
-    if not path.is_file():
-        raise ValueError(f"No file {path}; expected a list with an image and its label on each line.")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text; expected a list with an image and its label on each line.") from error
+    lines = read_list(path, "an image and its label on each line")
     rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     pairs: list[Pair] = []
     missing: list[Path] = []

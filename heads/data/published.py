@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from lightning.pytorch.utilities import rank_zero_warn
 
 from .classes import ClassSpec
+from .pairs import read_list
 from .segmentation_dataset import Split
 from .segmentation_module import SegmentationDataModule
 
@@ -104,9 +105,8 @@ def listed(path: Path, images: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         ValueError: The list is missing or empty, a name is no plain file name, or a file that it names is missing.
     """
-    if not path.is_file():
-        raise ValueError(f"No file {path}; expected a list of images, one name without suffix a line.")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    lines = read_list(path, "one name of an image without suffix on each line")
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ValueError(f"{path} names no image; expected one name without suffix a line.")
     outside = [name for name in names if Path(name).name != name or "\\" in name]

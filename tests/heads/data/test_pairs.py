@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heads.data.pairs import check_count, pair_folders, read_pair_list
+from heads.data.pairs import check_count, pair_folders, read_list, read_pair_list
 
 
 def touch(path):
@@ -81,3 +81,12 @@ def test_another_number_of_images_is_warned_about():
     check_count("test", 654, 654)
     with pytest.warns(UserWarning, match="test has 653 images, the published split 654: figures cannot be compared"):
         check_count("test", 653, 654)
+
+
+def test_a_list_is_read_past_a_byte_order_mark_and_only_as_text(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\nb\n")
+    assert read_list(path, "names") == ["a", "b"]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"list\.txt is no text; expected a list with names"):
+        read_list(path, "names")
