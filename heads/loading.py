@@ -103,12 +103,11 @@ def _plain(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tested(checkpoint: Path) -> dict[str, Any]:
+    """The scores of a test of exactly this checkpoint, where there are any; only segmentation has classes."""
     result = result_of(checkpoint)
-    return (
-        {}
-        if result is None
-        else {"test": {key: result[key] for key in ("metrics", "classes", "protocol") if key in result}}
-    )
+    if result is None:
+        return {}
+    return {"test": {key: result[key] for key in ("metrics", "classes", "protocol") if key in result}}
 
 
 def _check_places(directory: Path) -> None:
