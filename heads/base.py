@@ -132,9 +132,13 @@ class DenseTask(LightningModule):
         """A metric over a split, for each head one."""
         raise NotImplementedError
 
-    def loss(self, output: Tensor, batch: dict[str, Any]) -> Tensor:
+    def loss(self, output: Any, batch: dict[str, Any]) -> Tensor:
         """The training loss of a head's output."""
         raise NotImplementedError
+
+    def head_loss(self, maps: list[Tensor], batch: dict[str, Any], head: int) -> Tensor:
+        """The training loss of one head on the backbone's maps."""
+        return self.loss(self.decode(maps, head), batch)
 
     def update(self, metric: Any, output: Any, batch: dict[str, Any]) -> None:
         """Count a head's output on a test batch, at the labels' own sizes."""
@@ -151,13 +155,18 @@ class DenseTask(LightningModule):
         """The heads: one, or those of the sweep."""
         return list(self.decoder) if isinstance(self.decoder, nn.ModuleList) else [self.decoder]
 
-    def decode(self, maps: list[Tensor], head: int | None = None) -> Tensor:
-        """A head's output on the backbone's maps, in float32 under any precision; by default the best head's."""
-        with torch.autocast(maps[0].device.type, enabled=False):
-            output: Tensor = self.decoders[self.best_head if head is None else head](maps)
-        return output
+    def decode(self, maps: list[Tensor], head: int | None = None, *more: Any) -> Any:
+        """A head's output on the backbone's maps, in float32 under any precision.
 
-    def forward(self, image: Tensor) -> Tensor:
+        Args:
+            maps: Of the extractor.
+            head: Number of the head; by default the best.
+            *more: What else the head takes.
+        """
+        with torch.autocast(maps[0].device.type, enabled=False):
+            return self.decoders[self.best_head if head is None else head](maps, *more)
+
+    def forward(self, image: Tensor) -> Any:
         """The best head's output on images ``(B, 3, H, W)`` in [0, 1]."""
         return self.decode(self.extractor(image))
 
@@ -181,18 +190,18 @@ class DenseTask(LightningModule):
             ValueError: A loss is infinite or not a number.
         """
         maps = self.extractor(batch["image"])
-        losses = torch.stack([self._head_loss(maps, batch, head) for head in range(len(self.settings))])
+        losses = torch.stack([self._drawn_alone(maps, batch, head) for head in range(len(self.settings))])
         self._check_finite(losses, batch, batch_idx)
         self.log("train/loss", losses.detach().mean(), prog_bar=True, batch_size=len(batch["image"]))
         return losses.sum()
 
-    def _head_loss(self, maps: list[Tensor], batch: dict[str, Any], head: int) -> Tensor:
+    def _drawn_alone(self, maps: list[Tensor], batch: dict[str, Any], head: int) -> Tensor:
         """The loss of one head; each sees the random numbers (dropout) that it would see alone."""
         if head == len(self.settings) - 1:
-            return self.loss(self.decode(maps, head), batch)
+            return self.head_loss(maps, batch, head)
         device = maps[0].device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return self.loss(self.decode(maps, head), batch)
+            return self.head_loss(maps, batch, head)
 
     def _check_finite(self, losses: Tensor, batch: dict[str, Any], batch_idx: int) -> None:
         finite = torch.isfinite(losses.detach())

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from .decoders import DepthHead, DepthOutput, build_decoder
+from .drawing import Drawing
 from .extractor import Extractor
 from .losses import DepthAlignment, GradientLoss, ScaleShiftInvariantLoss, SigLoss
 from .map_task import PixelTask
@@ -159,7 +160,7 @@ class DepthTask(PixelTask):
         measured = self.measured
         return DepthMetrics(measured["depth_range"], measured["crop"], measured["alignment"])
 
-    def write(self, found: Tensor, photo: Path, folder: Path, opacity: float) -> None:
+    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``depth/NAME.npy`` and ``.png`` in metres, and ``colours/NAME.png``, see :mod:`heads.pixel_files`."""
         far = None if self.measured["output"] == "relative" else self.measured["depth_range"][1]
         write_depth(found, far, folder, photo.stem)

@@ -1,114 +1,22 @@
-"""What tasks share whose answer is a map over the image: predicting, files, and the average with the mirror image."""
+"""What tasks share whose answer is a map over the image, and the average with the mirror image."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from .base import DenseTask
 from .data.geometry import Geometry
-from .data.image_folder import resized
-from .data.images import read_image, to_rgb, upright
-from .data.module import collate
-from .data.transforms import Size
 from .extractor import Extractor
+from .image_task import ImageTask
 
 
-class MapTask(DenseTask):
-    """A task that answers with a map over the image.
-
-    Subclasses define ``labels`` and ``write`` besides what :class:`DenseTask` asks for.
-
-    Args:
-        backbone: As in :class:`DenseTask`.
-        build_head: Makes the head for an extractor; it tells its ``reduction``.
-        own: The subclass's arguments, as plain data, without ``img_size``.
-        img_size: Height and width [px] that images are resized to.
-        shared: What all tasks share, see :class:`DenseTask`.
-    """
-
-    def __init__(
-        self,
-        backbone: str | Extractor,
-        build_head: Callable[[Extractor], nn.Module],
-        own: Mapping[str, Any],
-        img_size: tuple[int, int],
-        **shared: Any,
-    ) -> None:
-        self.img_size = (img_size[0], img_size[1])
-        super().__init__(backbone, build_head, {**own, "img_size": self.img_size}, **shared)
+class MapTask(ImageTask):
+    """A task that answers with a map over the image; its head tells its ``reduction``."""
 
     @property
     def reduction(self) -> float:
         """Pixels per cell of the head's output."""
         return self.decoders[0].reduction  # type: ignore[return-value]
-
-    def protocol(self) -> dict[str, Any]:
-        """The base protocol with the size of the images and the decoder."""
-        return super().protocol() | {"img_size": list(self.img_size), "decoder": self.hparams["decoder"]}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Also refuse a head of another decoder, before its tensors are looked at.
-
-        Raises:
-            ValueError: The decoder or its arguments are others.
-        """
-        super().on_load_checkpoint(checkpoint)
-        theirs, ours = (
-            {"decoder": h["decoder"], "decoder_args": h["decoder_args"] or {}}
-            for h in (checkpoint["hyper_parameters"], self.hparams)
-        )
-        if theirs != ours:
-            raise ValueError(f"The checkpoint was trained with {theirs}; this task has {ours}. Pass those of training.")
-
-    def labels(self, output: Any, batch: dict[str, Any]) -> list[Tensor]:
-        """What a head's output on a batch says, at the original sizes."""
-        raise NotImplementedError
-
-    def write(self, found: Tensor, photo: Path, folder: Path, opacity: float) -> None:
-        """Write what was found in a photograph below a folder; ``opacity`` is for what is laid over the photograph."""
-        raise NotImplementedError
-
-    def answer(self, batch: dict[str, Any]) -> list[Tensor]:
-        """What the task finds in a batch, at the original sizes."""
-        (output,) = self.outputs(batch, [self.best_head], "predict")
-        return self.labels(output, batch)
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Tensor]:
-        """:meth:`answer`, for the trainer."""
-        return self.answer(batch)
-
-    def test_size(self) -> Size | int:
-        """What ``predict`` resizes an image to: height and width, or the short side, its shape kept [px]."""
-        return self.img_size
-
-    @torch.no_grad()
-    def predict(
-        self, image: str | Path | Image.Image | np.ndarray | Tensor, size: tuple[int, int] | int | None = None
-    ) -> Tensor:
-        """What the task finds in one image, at its own size.
-
-        Args:
-            image: A path, a PIL image, an array ``(H, W, 3)`` uint8, or a tensor ``(3, H, W)`` uint8.
-            size: What it is resized to: height and width, or the short side, its shape kept [px]. By default img_size,
-                and with sliding windows the short side of img_size.
-
-        Returns:
-            On the CPU: classes int64 ``(H, W)``, depth float32 ``(H, W)`` [m], or normals float32 ``(3, H, W)``.
-
-        Raises:
-            ValueError: The image cannot be read or is none of these.
-        """
-        batch = collate([resized(Path("image"), _rgb(image), self.test_size() if size is None else size)])
-        training = self.training
-        self.eval()
-        found = self.answer(batch | {"image": batch["image"].to(self.device)})[0].cpu()
-        self.train(training)
-        return found
 
 
 class PixelTask(MapTask):
@@ -198,23 +106,3 @@ class PixelTask(MapTask):
 def _size(batch: dict[str, Any]) -> tuple[int, int]:
     height, width = batch["image"].shape[-2:]
     return int(height), int(width)
-
-
-def _rgb(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
-    """Any picture as uint8 ``(3, H, W)``."""
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(upright(image))
-    if isinstance(image, np.ndarray):
-        image = (
-            torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if image.ndim == 3 else torch.from_numpy(image)
-        )
-    if not isinstance(image, Tensor):
-        raise ValueError(f"image is a {type(image).__name__}; expected a path, a PIL image, an array or a tensor.")
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(
-            f"image is {image.dtype} of shape {tuple(image.shape)}; expected uint8 RGB: a tensor (3, H, W), an array "
-            "(H, W, 3), a PIL image or a path."
-        )
-    return image

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .decoders import NormalsHead, build_decoder
+from .drawing import Drawing
 from .extractor import Extractor
 from .losses import AngularLoss, UncertaintyLoss
 from .map_task import PixelTask
@@ -93,6 +94,6 @@ class NormalsTask(PixelTask):
         """The published scores over the split."""
         return NormalsMetrics()
 
-    def write(self, found: Tensor, photo: Path, folder: Path, opacity: float) -> None:
+    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``normals/NAME.npy`` and ``colours/NAME.png``, see :mod:`heads.pixel_files`."""
         write_normals(found, folder, photo.stem)

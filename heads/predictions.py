@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from .data.images import read_image
+from .drawing import Drawing
 from .files import whole_file
 from .upsampling import Upsampling
 
@@ -17,22 +18,24 @@ class PredictionWriter(Callback):
     """Writes what a task found in each image at its original size, in folders by kind.
 
     Segmentation: ``labels/NAME.png`` (palette PNG of class indices), ``overlays/NAME.jpg``, and if asked for
-    ``scores/NAME.npy`` (class probabilities); depth and normals: see :mod:`heads.pixel_files`.
+    ``scores/NAME.npy`` (class probabilities); depth and normals: see :mod:`heads.pixel_files`; detection:
+    ``detections.json`` and ``drawings/NAME.jpg``.
 
     Args:
         output_dir: Folder to write to; ``predictions`` below the trainer's default_root_dir if not given.
-        opacity: Weight of the class colours in the overlay, from 0 to 1.
+        opacity: Weight of the class colours over the photograph, from 0 to 1.
+        threshold: Lowest score of a box that is drawn; ``detections.json`` has all of them.
         scores: Also write the class probabilities of every pixel, float16 ``(C, H, W)``: 2 bytes a class and pixel.
 
     Raises:
-        ValueError: ``opacity`` is not in [0, 1], or the task has no scores to write.
+        ValueError: ``opacity`` or ``threshold`` is not in [0, 1], or the task has no scores to write.
     """
 
-    def __init__(self, output_dir: str | None = None, opacity: float = 0.5, scores: bool = False) -> None:
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity is {opacity}; expected 0 to 1.")
+    def __init__(
+        self, output_dir: str | None = None, opacity: float = 0.5, threshold: float = 0.3, scores: bool = False
+    ) -> None:
         self.output_dir = output_dir
-        self.opacity = opacity
+        self.drawing = Drawing(opacity, threshold)
         self.scores = scores
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,12 +58,14 @@ class PredictionWriter(Callback):
         task: Any = pl_module  # one that writes
         folder = self._folder(trainer)
         for i, (found, path) in enumerate(zip(outputs, batch["path"], strict=True)):
-            task.write(found, Path(path), folder, self.opacity)
+            task.write(found, Path(path), folder, self.drawing)
             if self.scores:
                 task.write_scores(i, batch, folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the files are."""
+        """Write what belongs to all images together, and say where the files are."""
+        task: Any = pl_module
+        task.write_together(self._folder(trainer))
         if trainer.is_global_zero:
             print(f"Predictions written to {self._folder(trainer)}")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .data.classes import ClassSpec, class_colours
 from .data.transforms import Size
 from .decoders import build_decoder
+from .drawing import Drawing
 from .extractor import Extractor
 from .inference import Inference, Mode
 from .losses import build_loss
@@ -181,11 +182,11 @@ class SegmentationTask(MapTask):
         self.tables = {"classes": {name: {"IoU": iou, "acc": acc} for name, iou, acc in rows}}
         return {name: scores[name].float() for name in ("mIoU", "mAcc", "pixel_acc")}
 
-    def write(self, found: Tensor, photo: Path, folder: Path, opacity: float) -> None:
+    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``labels/NAME.png``, a palette PNG of class indices, and ``overlays/NAME.jpg``."""
         palette = np.array(list(self.colours.values()), dtype=np.uint8)
         write_labels(found, palette, folder / "labels" / f"{photo.stem}.png")
-        write_overlay(found, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", opacity)
+        write_overlay(found, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", drawing.opacity)
 
     def write_scores(self, index: int, batch: dict[str, Any], folder: Path) -> None:
         """``scores/NAME.npy``, the class probabilities of an image of the batch that was predicted last."""

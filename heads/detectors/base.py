@@ -48,6 +48,14 @@ class Detector(nn.Module):
 
     has_masks: bool = False
 
+    def forward(
+        self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target] | None = None
+    ) -> dict[str, Tensor] | list[Found]:
+        """:meth:`losses` where there are targets, :meth:`detect` where there are none."""
+        if targets is None:
+            return self.detect(maps, padded, sizes)
+        return self.losses(maps, padded, sizes, targets)
+
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
         """The losses of a batch, whose sum is trained on.
 
