@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +52,8 @@ class DenseTask(LightningModule):
         lr: Peak learning rate of AdamW.
         weight_decay: Decay of matrices and kernels; biases, norms and positions do not decay.
         layer_decay: Factor on the learning rate from each of the backbone's layers to the one below it.
-        schedule: How the rate falls after the warm-up: cosine, poly (a straight line) or onecycle.
+        schedule: How the rate falls after the warm-up: cosine, poly (a straight line), steps (two drops to a
+            tenth, ViTDet's) or onecycle.
         warmup_steps: Optimiser steps of warm-up.
         ema_decay: Keep an exponential moving average with this decay, and validate and store that.
         sweep: Lists under lr and weight_decay: one head for each pair, trained on the same forward pass.
@@ -147,6 +149,9 @@ class DenseTask(LightningModule):
     def scores(self, metric: Any, stage: str) -> dict[str, Tensor]:
         """What a split has come to: one number each, ``monitor`` among them."""
         raise NotImplementedError
+
+    def write_scored(self, folder: Path) -> None:
+        """Write, beside the result file, what the scores of a test were counted from; by default nothing."""
 
     # One forward pass of the backbone, and every head on it.
 

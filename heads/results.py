@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from .distributed import union
 from .files import file_sha256, whole_file
 
 RESULTS = "results.json"
+_MOST_ROWS = 200  # of a table that is printed
 _VERSIONS = ("siglip2-backbone", "torch", "torchvision", "timm", "transformers", "lightning", "torchmetrics")
 
 
@@ -38,11 +40,11 @@ class ResultWriter(Callback):
     """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the scores.
 
     Args:
-        published: A figure to compare with: its metric, value and source.
+        published: A figure to compare with: its metric, value and source; or several, as of boxes and masks.
     """
 
-    def __init__(self, published: Published | None = None) -> None:
-        self.published = published
+    def __init__(self, published: Published | list[Published] | None = None) -> None:
+        self.published = [published] if isinstance(published, Published) else list(published or ())
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write and print."""
@@ -57,10 +59,11 @@ class ResultWriter(Callback):
             return
         result = collect(trainer, task) | {"skipped": skipped}
         if self.published:
-            result["published"] = _compared(self.published, result, task.units.get(self.published.metric, ""))
+            result["published"] = [_compared(p, result, task.units.get(p.metric, "")) for p in self.published]
         path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        task.write_scored(path.parent)
         _print(result, task, path)
 
 
@@ -85,9 +88,9 @@ def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     }
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | None) -> float | None:
     """JSON has no NaN: a class that does not occur has no score."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def result_of(checkpoint: Path) -> dict[str, Any] | None:
@@ -112,17 +115,20 @@ def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[s
 
 
 def _print(result: dict[str, Any], task: Any, path: Path) -> None:
-    """The task's tables, or its scores where it has none, and the score that it goes by."""
+    """The scores, the task's tables, and the score that it goes by."""
     console, scores = Console(), result["metrics"]
-    tables = {title: result[title] for title in task.tables} or {"score": {name: {"": v} for name, v in scores.items()}}
-    for title, rows in tables.items():
+    for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tables).items():
+        if len(rows) > _MOST_ROWS:
+            console.print(f"{len(rows)} {title}, see {path}", highlight=False)
+            continue
         columns = list(next(iter(rows.values())))
         table = Table(title, *columns)
         for name, row in rows.items():
-            table.add_row(name, *(_shown(row[c], task.units.get(c or name, ""), 1 if c else 3) for c in columns))
+            shown = (_shown(finite(row[c]), task.units.get(c or name, ""), 1 if c else 3) for c in columns)
+            table.add_row(name, *shown)
         console.print(table)
     if "published" in result:
-        console.print(_comparison(result, task.units.get(result["published"]["metric"], "")))
+        console.print(_comparison(result, task.units))
     if result["skipped"]:
         console.print(f"{len(result['skipped'])} images were skipped, see {path}", highlight=False)
     name = task.monitor[0]
@@ -137,20 +143,20 @@ def _shown(value: float | None, unit: str, digits: int) -> str:
     return f"{100 * value:.{min(digits, 2)}f}" if unit == "%" else f"{value:.{digits}f}"
 
 
-def _comparison(result: dict[str, Any], unit: str) -> Table:
-    """One row: the own figure beside the published one."""
-    published, protocol = result["published"], result["protocol"]
+def _comparison(result: dict[str, Any], units: Mapping[str, str]) -> Table:
+    """The own figures beside the published ones."""
+    protocol = result["protocol"]
     table = Table("score", "here", "published", "difference", Column("source", overflow="fold"))
-    own, difference = result["metrics"].get(published["metric"]), published["difference"]
-    digits = 1 if unit == "%" else 3
-    signed = "-" if difference is None else f"{difference:+.{digits}f}"
-    figure = f"{published['value']:.{digits}f}"
-    table.add_row(published["metric"], _shown(own, unit, digits), figure, signed, published["source"])
-    if not published["whole_split"]:
-        counted = protocol["images"] - len(result["skipped"])
-        of = protocol.get("images_published", protocol["images"])
-        table.caption = f"Not comparable: {counted} of {of} images."
-    if own is None:
-        names = ", ".join(result["metrics"])
-        table.caption = f"No score is called {published['metric']}: set results.published.metric to one of {names}."
+    for published in result["published"]:
+        name, difference, unit = published["metric"], published["difference"], units.get(published["metric"], "")
+        own, digits = result["metrics"].get(name), 1 if unit == "%" else 3
+        signed = "-" if difference is None else f"{difference:+.{digits}f}"
+        table.add_row(name, _shown(own, unit, digits), f"{published['value']:.{digits}f}", signed, published["source"])
+        if not published["whole_split"]:
+            counted = protocol["images"] - len(result["skipped"])
+            of = protocol.get("images_published", protocol["images"])
+            table.caption = f"Not comparable: {counted} of {of} images."
+        if own is None:
+            names = ", ".join(result["metrics"])
+            table.caption = f"No score is called {name}: set results.published.metric to one of {names}."
     return table

@@ -75,6 +75,13 @@ def test_poly_falls_in_a_straight_line():
     assert found == pytest.approx([2 / 3, 4 / 3, 2.0, 1.5, 1.0, 0.5, 0.0])
 
 
+def test_steps_drop_to_a_tenth_where_vitdets_run_does():
+    found = rates("steps", warmup=2, total=54)
+    assert found[:3] == pytest.approx([2 / 3, 4 / 3, 2.0])
+    assert [found[i] for i in (47, 48, 51, 52)] == pytest.approx([2.0, 0.2, 0.2, 0.02])
+    assert [round(184_375 * part) for part in (8 / 9, 26 / 27)] == pytest.approx([163_889, 177_546], abs=1)
+
+
 @pytest.mark.parametrize("warmup", [2, 5, 30])
 def test_onecycle_is_torchs(warmup):
     total = 60
@@ -93,7 +100,7 @@ def test_onecycle_is_torchs(warmup):
 @pytest.mark.parametrize("name", FACTORS)
 def test_long_warmup_takes_half_of_a_short_run(name):
     found = rates(name, warmup=1000, total=8)
-    assert max(found[1:]) == pytest.approx(2.0) and found[8] < 1e-3
+    assert max(found[1:]) == pytest.approx(2.0) and found[8] <= (0.021 if name == "steps" else 1e-3)
 
 
 @pytest.mark.parametrize("name", FACTORS)
@@ -118,7 +125,7 @@ def test_a_schedule_goes_on_from_its_state(name):
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="schedule is 'step'; expected one of cosine, poly, onecycle"):
+    with pytest.raises(ValueError, match="schedule is 'step'; expected one of cosine, poly, steps, onecycle"):
         rates("step", 1, 2)
 
 

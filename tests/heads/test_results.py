@@ -52,7 +52,7 @@ FIGURE = Published("mIoU", 41.6, "a paper, table 1")
 
 def test_the_published_figure_stands_beside_the_own_one(task, data, trainer, tmp_path, capsys):
     (metrics,) = trainer(callbacks=[ResultWriter(FIGURE)]).test(task, data, verbose=False)
-    found = json.loads((tmp_path / "results.json").read_text())["published"]
+    found = json.loads((tmp_path / "results.json").read_text())["published"][0]
     difference = 100 * metrics["test/mIoU"] - 41.6
     assert found == {"metric": "mIoU", "value": 41.6, "source": "a paper, table 1"} | {
         "difference": pytest.approx(difference),
@@ -65,13 +65,13 @@ def test_the_published_figure_stands_beside_the_own_one(task, data, trainer, tmp
 def test_a_part_of_a_published_split_is_said_not_to_be_comparable(task, data, trainer, tmp_path, capsys):
     data.protocol["images_published"] = 500
     trainer(callbacks=[ResultWriter(FIGURE)]).test(task, data, verbose=False)
-    assert not json.loads((tmp_path / "results.json").read_text())["published"]["whole_split"]
+    assert not json.loads((tmp_path / "results.json").read_text())["published"][0]["whole_split"]
     assert "Not comparable: 3 of 500 images" in capsys.readouterr().out
 
 
 def test_a_score_that_there_is_not_is_not_compared(task, data, trainer, tmp_path, capsys):
     trainer(callbacks=[ResultWriter(Published("PQ", 50.0, "x"))]).test(task, data, verbose=False)
-    assert json.loads((tmp_path / "results.json").read_text())["published"]["difference"] is None
+    assert json.loads((tmp_path / "results.json").read_text())["published"][0]["difference"] is None
     assert "No score is called PQ" in (printed := capsys.readouterr().out) and "mIoU" in printed
 
 

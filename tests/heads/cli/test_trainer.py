@@ -428,5 +428,5 @@ def test_public_data_sets_from_fit_to_the_figure_beside_the_published_one(
     assert main(["test", "--config", str(path), "--ckpt_path", "last"]) == 0
     result = json.loads((tmp_path / "run" / "results.json").read_text())
     assert len(result["classes"]) == classes and result["protocol"]["images"] == images
-    assert result["published"]["difference"] == pytest.approx(100 * result["metrics"]["mIoU"] - 12.3)
+    assert result["published"][0]["difference"] == pytest.approx(100 * result["metrics"]["mIoU"] - 12.3)
     assert f"Not comparable: {images} of" in capsys.readouterr().out
