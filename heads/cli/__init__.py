@@ -12,7 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer", "train a head from a YAML file"),
     "validate": ("trainer", "measure a trained head on the validation split"),
     "test": ("trainer", "measure a trained head on the test split and write results.json"),
-    "predict": ("trainer", "write a label PNG and an overlay for each image of a folder"),
+    "predict": ("trainer", "write what a trained head finds in each image of a folder"),
     "export": ("export", "write a trained head as safetensors and json"),
     "push": ("push", "upload an exported head to the Hugging Face hub"),
     "onnx": ("onnx", "write a backbone for onnxruntime, checked against torch"),

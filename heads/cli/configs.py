@@ -37,3 +37,17 @@ def resolve_arguments(arguments: list[str]) -> list[str]:
         takes_value = argument in ("--config", "-c")
         resolved.append(argument)
     return resolved
+
+
+def check_config(command: str, arguments: list[str]) -> None:
+    """Refuse a run of which nothing says what it is.
+
+    Raises:
+        ValueError: Neither a config nor a task is named, and help is not asked for.
+    """
+    telling = ("--config", "-c", "--model", "--help", "-h", "--model.help", "--data.help", "--trainer.help")
+    if not any(argument.partition("=")[0] in telling for argument in arguments):
+        raise ValueError(
+            f"No config is named; expected siglip2 {command} --config NAME, as in segmentation/folder_linear, or a path. "
+            "A name that there is not is answered with the list of those that come along."
+        )

@@ -21,7 +21,7 @@ from ..checkpoint_files import WholeCheckpointIO, read_checkpoint
 from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
-from .configs import resolve_arguments
+from .configs import check_config, resolve_arguments
 from .messages import LIGHTNING_ADVICE
 
 
@@ -185,6 +185,7 @@ def run(command: str, arguments: list[str]) -> None:
         ValueError: What was asked for cannot be done.
     """
     check_owner()
+    check_config(command, arguments)
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in LIGHTNING_ADVICE:

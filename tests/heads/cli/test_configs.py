@@ -1,5 +1,6 @@
 import pytest
 
+from heads.cli import main
 from heads.cli.configs import config_root, find_config, resolve_arguments
 
 NAME = "segmentation/linear_camvid"
@@ -29,3 +30,9 @@ def test_every_spelling_of_the_flag(flags):
     found = resolve_arguments(["--a", "1", *flags, "--b", "2"])
     assert found[:2] == ["--a", "1"] and found[-2:] == ["--b", "2"]
     assert found[-3].endswith(f"{NAME}.yaml")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--data.root", "x"], ["--ckpt_path=last"]], ids=str)
+def test_a_run_of_which_nothing_says_what_it_is_is_told_how_to_say_it(arguments, capsys):
+    assert main(["fit", *arguments]) == 2
+    assert "No config is named; expected siglip2 fit --config NAME" in capsys.readouterr().err
