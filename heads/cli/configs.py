@@ -48,6 +48,6 @@ def check_config(command: str, arguments: list[str]) -> None:
     telling = ("--config", "-c", "--model", "--help", "-h", "--model.help", "--data.help", "--trainer.help")
     if not any(argument.partition("=")[0] in telling for argument in arguments):
         raise ValueError(
-            f"No config is named; expected siglip2 {command} --config NAME, as in segmentation/folder_linear, or a path. "
-            "A name that there is not is answered with the list of those that come along."
+            f"No config is named; expected siglip2 {command} --config NAME, as in segmentation/folder_linear, or a "
+            "path. A name that there is not is answered with the list of those that come along."
         )
