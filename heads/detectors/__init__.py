@@ -1,1 +1,49 @@
 """Detectors by name; each is a head on the maps of a backbone."""
+
+from collections.abc import Callable, Sequence
+
+from .base import Detector, Found, Limits, Size, Target
+from .torchvision_detectors import FasterRCNNDetector, FCOSDetector, MaskRCNNDetector, RetinaNetDetector
+
+DETECTORS: dict[str, Callable[..., Detector]] = {
+    "faster_rcnn": FasterRCNNDetector,
+    "mask_rcnn": MaskRCNNDetector,
+    "retinanet": RetinaNetDetector,
+    "fcos": FCOSDetector,
+}
+
+
+def build_detector(
+    name: str,
+    channels: Sequence[int],
+    reductions: Sequence[int],
+    num_classes: int,
+    limits: Limits | None = None,
+    **args: object,
+) -> Detector:
+    """A detector by name.
+
+    Raises:
+        ValueError: The name is unknown or an argument is not one of the detector's.
+    """
+    if name not in DETECTORS:
+        raise ValueError(f"detector is {name!r}; expected one of {', '.join(DETECTORS)}.")
+    try:
+        return DETECTORS[name](channels, reductions, num_classes, limits, **args)
+    except TypeError as error:
+        raise ValueError(f"detector_args {args} do not fit the detector {name!r}: {error}.") from error
+
+
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "FCOSDetector",
+    "FasterRCNNDetector",
+    "Found",
+    "Limits",
+    "MaskRCNNDetector",
+    "RetinaNetDetector",
+    "Size",
+    "Target",
+    "build_detector",
+]

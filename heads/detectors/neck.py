@@ -1,0 +1,75 @@
+"""From a backbone's maps to the levels that torchvision's detectors read."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+Extra = Literal["pool", "convs"]
+
+
+class LevelNeck(nn.Module):
+    """Maps of any channels to levels of one width, and the coarser levels that a detector adds to them.
+
+    Maps that all have ``features`` channels, such as ViTDet's pyramid, are the levels as they are. All others go
+    through a feature pyramid network with layer norms, from coarse to fine. As detectors of torchvision want their
+    backbone, it has ``out_channels`` and returns an ordered dict.
+
+    Source: arXiv:1612.03144 through torchvision; the norms are those of ViTDet's pyramid (arXiv:2203.16527).
+
+    Args:
+        channels: Channels of the maps.
+        reductions: Pixels per cell of the maps, from fine to coarse.
+        features: Channels of the levels.
+        extra: What follows the coarsest map, with twice its pixels per cell each: one subsampled level (pool, of the
+            R-CNNs) or two by convolutions (convs, P6 and P7 of RetinaNet and FCOS).
+        min_reduction: Finer maps than this are left out; the coarsest one stays in any case.
+
+    Attributes:
+        reductions: Pixels per cell of all levels.
+        names: Keys of the levels that come from maps; those of ``extra`` have other ones.
+
+    Raises:
+        ValueError: The reductions do not rise, ``extra`` is unknown, or ``features`` is not positive.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        *,
+        features: int = 256,
+        extra: Extra = "pool",
+        min_reduction: int = 1,
+    ) -> None:
+        super().__init__()
+        if not reductions or sorted(set(reductions)) != list(reductions):
+            raise ValueError(
+                f"The detector reads maps from fine to coarse, got the reductions {list(reductions)}. Read one layer, "
+                "or a pyramid: pyramid='resample' or 'sfp'."
+            )
+        if features < 1 or extra not in get_args(Extra):
+            raise ValueError(f"features is {features}, extra {extra!r}; expected at least 1, and pool or convs.")
+        last = len(reductions) - 1
+        self.kept = [i for i, r in enumerate(reductions) if r >= min_reduction or i == last]
+        self.names = [str(i) for i in range(len(self.kept))]
+        widths = [channels[i] for i in self.kept]
+        self.fpn = None
+        if set(widths) != {features}:
+            self.fpn = FeaturePyramidNetwork(widths, features, norm_layer=LayerNorm2d)
+        self.extra = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(features, features)
+        added = (2,) if extra == "pool" else (2, 4)
+        self.reductions = [*(reductions[i] for i in self.kept), *(factor * reductions[last] for factor in added)]
+        self.out_channels = features
+
+    def forward(self, maps: list[Tensor]) -> "OrderedDict[str, Tensor]":
+        """Levels ``(B, features, rows, columns)`` from fine to coarse."""
+        levels = OrderedDict(zip(self.names, (maps[i] for i in self.kept), strict=True))
+        if self.fpn is not None:
+            levels = self.fpn(levels)
+        values, names = self.extra(list(levels.values()), list(levels.values()), list(self.names))
+        return OrderedDict(zip(names, values, strict=True))
