@@ -1,0 +1,170 @@
+"""What annotations of objects must be to be trained on and scored: ids that fit, boxes and masks inside their image."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any, NoReturn
+
+from .annotations import Entry
+from .instance_masks import ROUNDING, finite_numbers, mask_area, mask_problem
+
+Invalid = tuple[Entry, str]
+"""An annotation whose box, area or mask is wrong, and what is wrong with it."""
+
+
+def refuse(source: Path | str, problems: Sequence[str], entries: str, remedy: str = "") -> NoReturn:
+    """Raise an error about the first of some problems that says how many there are.
+
+    Args:
+        source: The file or the folder.
+        problems: Each with the entry's name, what it is, and what was expected.
+        entries: What the entries are called.
+        remedy: What to do; a sentence.
+    """
+    more = f"Further {entries} that are wrong: {len(problems) - 1}." if len(problems) > 1 else ""
+    raise ValueError(" ".join(part for part in (f"{source}: {problems[0]}.", remedy, more) if part))
+
+
+def reference_problems(rows: list[Any], images: Mapping[int, Entry], categories: set[int]) -> list[str]:
+    """Annotations whose ids do not fit, and those whose ``iscrowd`` is neither 0 nor 1.
+
+    Args:
+        rows: What the file has as annotations.
+        images: The images by id.
+        categories: Ids of the categories.
+    """
+    seen: set[int] = set()
+    problems = []
+    for place, row in enumerate(rows):
+        problem = _reference_problem(row, seen, images, categories)
+        if problem:
+            problems.append(f"{name_of(row, images, place)} {problem}")
+        else:
+            seen.add(row["id"])
+    return problems
+
+
+def _reference_problem(row: Any, seen: set[int], images: Mapping[int, Entry], categories: set[int]) -> str | None:
+    if not isinstance(row, dict):
+        return f"is {shortened(row)}; expected an object with id, image_id, category_id and bbox"
+    wrong = next((key for key in ("id", "image_id", "category_id") if type(row.get(key)) is not int), None)
+    if wrong:
+        got = f"{wrong} {shortened(row[wrong])}" if wrong in row else f"no {wrong}"
+        return f"has {got}; expected a whole number"
+    if row["id"] in seen:
+        return "has an id that another annotation has; expected each id once"
+    if row["image_id"] not in images:
+        return "names an image that is not in the list; expected an id among images"
+    if row["category_id"] not in categories:
+        return f"has category_id {row['category_id']}, which is not in the list; expected one of {_few(categories)}"
+    if row.get("iscrowd", 0) not in (0, 1):
+        return f"has iscrowd {shortened(row['iscrowd'])}; expected 0 or 1"
+    return None
+
+
+def invalid_annotations(rows: Iterable[Entry], images: Mapping[int, Entry], *, masks: bool) -> list[Invalid]:
+    """Annotations whose box, area or mask is wrong.
+
+    Args:
+        rows: Annotations whose ids fit.
+        images: The images by id, with ``width`` and ``height``.
+        masks: Whether each needs a segmentation; without it none is looked at.
+    """
+    found = []
+    for row in rows:
+        image = images[row["image_id"]]
+        problem = _box_problem(row.get("bbox"), image) or _area_problem(row.get("area"))
+        if not problem and masks:
+            problem = mask_problem(row.get("segmentation"), image["height"], image["width"])
+        if problem:
+            found.append((row, problem))
+    return found
+
+
+def complete(row: Entry, image: Entry, *, masks: bool) -> None:
+    """Add what may be absent: ``iscrowd`` 0, and the area of the mask, or of the box without masks."""
+    row["iscrowd"] = int(row.get("iscrowd", 0))
+    if row.get("area") is None:
+        box = row["bbox"][2] * row["bbox"][3]
+        row["area"] = mask_area(row["segmentation"], image["height"], image["width"]) if masks else box
+
+
+def name_of(row: Any, images: Mapping[int, Entry], place: int | None = None) -> str:
+    """What messages call an annotation: by its id and its image's, or by its place where it has no id."""
+    if not isinstance(row, dict) or type(row.get("id")) is not int:
+        return f"annotations[{place}]"
+    image = images.get(row["image_id"]) if type(row.get("image_id")) is int else None
+    file_name = f", {image['file_name']}," if image else ""
+    return f"annotation {row['id']} of image {shortened(row.get('image_id'))}{file_name}"
+
+
+def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[int, Entry]) -> tuple[str, bool]:
+    """Whether boxes look like left, top, right and bottom.
+
+    Args:
+        rows: All annotations of the file.
+        invalid: The wrong ones among them.
+        images: The images by id.
+
+    Returns:
+        A sentence if all boxes that leave their image would be right so, and whether all boxes of the file would.
+    """
+    wrong = [row for row, _ in invalid if _is_box(row.get("bbox")) and _leaves(row, images)]
+    if not wrong or not all(_right_as_corners(row, images) for row in wrong):
+        return "", False
+    left, top, right, bottom = wrong[0]["bbox"]
+    every = all(_right_as_corners(row, images) for row in rows)
+    which = "all boxes of the file" if every else "all boxes that leave their image"
+    text = (
+        f"Read as [left, top, right, bottom], {which} would be right. If that is what they are, write [left, top, "
+        f"right - left, bottom - top], here {[left, top, right - left, bottom - top]}."
+    )
+    return text, every
+
+
+def _box_problem(box: Any, image: Entry) -> str | None:
+    if not _is_box(box):
+        return f"has bbox {shortened(box)}; expected four finite numbers, [left, top, width, height] in pixels"
+    left, top, width, height = box
+    if width <= 0 or height <= 0:
+        return f"has bbox {box}; expected a width and a height above 0, in [left, top, width, height]"
+    if not _inside(left, top, left + width, top + height, image):
+        return (
+            f"has bbox {box}, which leaves its image of {image['width']} x {image['height']} px; expected [left, top, "
+            "width, height] inside it"
+        )
+    return None
+
+
+def _is_box(box: Any) -> bool:
+    return isinstance(box, list) and len(box) == 4 and finite_numbers(box)
+
+
+def _inside(left: float, top: float, right: float, bottom: float, image: Entry) -> bool:
+    low = left >= -ROUNDING and top >= -ROUNDING
+    return low and right <= image["width"] + ROUNDING and bottom <= image["height"] + ROUNDING
+
+
+def _leaves(row: Entry, images: Mapping[int, Entry]) -> bool:
+    left, top, width, height = row["bbox"]
+    return width > 0 and height > 0 and not _inside(left, top, left + width, top + height, images[row["image_id"]])
+
+
+def _right_as_corners(row: Entry, images: Mapping[int, Entry]) -> bool:
+    box: Any = row.get("bbox")
+    if not _is_box(box):
+        return False
+    left, top, right, bottom = box
+    return right > left and bottom > top and _inside(left, top, right, bottom, images[row["image_id"]])
+
+
+def _area_problem(area: Any) -> str | None:
+    if area is None or (type(area) in (int, float) and 0 < area < math.inf):
+        return None
+    return f"has area {shortened(area)}; expected a number of pixels above 0, or none"
+
+
+def _few(ids: set[int]) -> str:
+    listed = sorted(ids)
+    return ", ".join(map(str, listed[:10])) + (f", ... ({len(listed)} of them)" if len(listed) > 10 else "")

@@ -1,0 +1,160 @@
+"""Masks of instances: COCO's polygons and run lengths to pixels, and back."""
+
+import math
+from reprlib import repr as shortened
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as rle
+from torch import Tensor
+
+from .annotations import Entry
+
+ROUNDING = 1.0
+"""How far a box or a mask may lie beyond its image [px]: sizes and places are rounded apart from each other."""
+
+_FEWEST = 6  # numbers of a polygon: three points
+_POLYGONS = "expected a list of polygons, each [x1, y1, x2, y2, x3, y3, ...] in pixels, or RLE"
+
+
+def instance_mask(annotation: Entry, height: int, width: int) -> Tensor:
+    """The pixels of an instance, bool ``(H, W)``; polygons are drawn by pycocotools.
+
+    Args:
+        annotation: An annotation of COCO with a ``segmentation``: polygons, whose union is taken, or RLE, compressed
+            or not.
+        height: Of the image [px].
+        width: Of the image [px].
+
+    Raises:
+        ValueError: The segmentation is missing or wrong, or of another size than the image.
+    """
+    segmentation = annotation.get("segmentation")
+    problem = mask_problem(segmentation, height, width)
+    if problem:
+        raise ValueError(f"Annotation {annotation.get('id')} {problem}.")
+    if isinstance(segmentation, list):
+        segmentation = _drawn(segmentation, height, width)
+    runs = _runs(segmentation["counts"]) or []
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+    return torch.from_numpy(np.ascontiguousarray(columns.T))
+
+
+def encode(mask: Tensor) -> dict[str, Any]:
+    """A mask as compressed RLE: ``size`` (height, width) and ``counts``, a str as json holds it.
+
+    Args:
+        mask: Bool ``(H, W)``.
+
+    Raises:
+        ValueError: It has another type or shape.
+    """
+    if mask.dtype != torch.bool or mask.ndim != 2:
+        raise ValueError(f"The mask is {mask.dtype} {tuple(mask.shape)}; expected bool (height, width).")
+    encoded = rle.encode(np.asfortranarray(mask.cpu().numpy(), dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+
+
+def mask_area(segmentation: Any, height: int, width: int) -> float:
+    """Number of pixels that a correct segmentation covers [px2]."""
+    if isinstance(segmentation, list):
+        segmentation = _drawn(segmentation, height, width)
+    return float(sum((_runs(segmentation["counts"]) or [])[1::2]))
+
+
+def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
+    """What is wrong with a segmentation, to follow the name of its annotation; ``None`` if it is right.
+
+    Args:
+        segmentation: What an annotation has under this key.
+        height: Of the image [px].
+        width: Of the image [px].
+    """
+    if segmentation is None:
+        return f"has no segmentation; {_POLYGONS}"
+    if isinstance(segmentation, dict):
+        return _rle_problem(segmentation, height, width)
+    if not isinstance(segmentation, list) or not segmentation:
+        return f"has segmentation {shortened(segmentation)}; {_POLYGONS}"
+    found = ((number, _polygon_problem(p, height, width)) for number, p in enumerate(segmentation, 1))
+    return next((f"has a segmentation whose polygon {number} {problem}" for number, problem in found if problem), None)
+
+
+def finite_numbers(values: list[Any]) -> bool:
+    """Whether a list holds finite numbers only; its sum says so faster than a look at each."""
+    try:
+        return math.isfinite(sum(values))
+    except (TypeError, OverflowError):
+        return False
+
+
+def _polygon_problem(polygon: Any, height: int, width: int) -> str | None:
+    if not isinstance(polygon, list) or not finite_numbers(polygon):
+        return f"is {shortened(polygon)}; {_POLYGONS}"
+    if len(polygon) < _FEWEST or len(polygon) % 2:
+        return f"has {len(polygon)} numbers; expected x and y of at least 3 points"
+    xs, ys = polygon[::2], polygon[1::2]
+    low, right, bottom = min(polygon), max(xs), max(ys)
+    if low < -ROUNDING or right > width + ROUNDING or bottom > height + ROUNDING:
+        return (
+            f"spans x from {min(xs)} to {right} and y from {min(ys)} to {bottom}; expected points inside the image of "
+            f"{width} x {height} px"
+        )
+    return None
+
+
+def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str | None:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size not in ([height, width], (height, width)):
+        swapped = ", which is width before height" if size == [width, height] else ""
+        return f"has RLE of size {shortened(size)}{swapped}; expected its image's height and width, {[height, width]}"
+    runs = _runs(counts)
+    if runs is None:
+        return (
+            f"has RLE counts {shortened(counts)}; expected run lengths, as a list of whole numbers or as COCO's "
+            "compressed string"
+        )
+    if sum(runs) != height * width:
+        return f"has RLE counts of {sum(runs)} pixels; expected {height * width}, the {height} x {width} of its size"
+    return None
+
+
+def _drawn(polygons: list[list[float]], height: int, width: int) -> Any:
+    return rle.merge(rle.frPyObjects(polygons, height, width))
+
+
+def _runs(counts: Any) -> list[int] | None:
+    """Run lengths down the columns, the first one outside of the mask; ``None`` if they are none."""
+    if isinstance(counts, list):
+        return counts if all(type(n) is int and n >= 0 for n in counts) else None
+    if isinstance(counts, str):
+        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII is refused below
+    return _decompressed(counts) if isinstance(counts, bytes) else None
+
+
+def _decompressed(counts: bytes) -> list[int] | None:
+    """Run lengths of a compressed string; ``None`` if it is none.
+
+    pycocotools keeps them to itself, and does not compare their sum with the size: pixels that they leave out hold
+    what was in memory before.
+
+    A number is a sequence of characters from "0" on, of six bits each: five of the number, the lowest first, and one
+    that says that it goes on. The highest of the last five is the sign. From the fourth number on it is the difference
+    to the last but one.
+
+    Source: ``rleFrString`` in maskApi.c of cocodataset/cocoapi @ 8c9bcc3
+    """
+    bits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    if not len(bits) or bits.min() < 0 or bits.max() > 63 or bits[-1] & 32:
+        return None
+    ends = np.flatnonzero(bits & 32 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > 7:  # more than 32 bits
+        return None
+    starts = ends - lengths + 1
+    places = np.arange(len(bits)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((bits & 31) << 5 * places, starts) - ((bits[ends] >> 4) << 5 * lengths)
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers.tolist() if numbers.min() >= 0 else None
