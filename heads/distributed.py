@@ -1,13 +1,15 @@
 """What several processes must agree on, and how a large backbone is spread over them."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+T = TypeVar("T")
 
 
 def average_buffers(buffers: Iterable[Tensor]) -> None:
@@ -30,11 +32,32 @@ def average_buffers(buffers: Iterable[Tensor]) -> None:
 
 def union(names: Iterable[str]) -> list[str]:
     """What the processes name, all together, sorted, each once."""
+    return sorted({name for found in gather_objects(list(names)) for name in found})
+
+
+def gather_objects(value: T) -> list[T]:
+    """What each process passes, in the order of the processes; whatever can be pickled."""
     if not (dist.is_available() and dist.is_initialized()):
-        return sorted(set(names))
+        return [value]
     everywhere: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everywhere, list(names))
-    return sorted({name for found in everywhere for name in found})
+    dist.all_gather_object(everywhere, value)
+    return everywhere
+
+
+def from_first(work: Callable[[], T]) -> T:
+    """What the first process finds, done there alone and passed to all; what it raises is raised in all."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return work()
+    found: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            found[0] = work()
+        except Exception as error:  # the others would wait for ever
+            found[1] = error
+    dist.broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]  # type: ignore[no-any-return]
 
 
 def shard(extractor: Any, heads: Iterable[nn.Module], mesh: Any) -> None:

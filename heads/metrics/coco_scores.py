@@ -1,0 +1,237 @@
+"""Average precision and recall of detections, by pycocotools or faster-coco-eval."""
+
+import io
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pycocotools import mask as run_lengths
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..data.annotations import Annotations, Entry
+from .coco_results import check_results
+
+Kind = Literal["bbox", "segm"]
+Scorer = Literal["pycocotools", "faster_coco_eval"]
+
+MASK = "mask_"  # before the names of the scores of masks
+_AREAS = ("", "s", "m", "l")  # all, below 32^2 px, below 96^2 px, from there on
+_AP50, _AP75 = 0, 5  # places of IoU 0.5 and 0.75 among 0.5, 0.55, ..., 0.95
+_MOST = {False: (1, 10, 100), True: (300,)}  # detections that count, of COCO by image and class; of LVIS, below
+_ALMOST_ONE = 1 / (1 + np.spacing(1))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares in [0, 1]; NaN where nothing is to be found.
+
+    Args:
+        values: AP (mean over IoU 0.5 to 0.95), AP50, AP75; APs, APm, APl by area; AR1, AR10, AR100; ARs, ARm, ARl.
+            Of LVIS AR300 for the three, and APr, APc, APf by frequency. The same of masks as mask_AP and so on.
+        classes: AP, AP50 and AR100 (LVIS: AR300) of each class by its name, and mask_AP and so on.
+    """
+
+    values: dict[str, float]
+    classes: dict[str, dict[str, float]]
+
+
+def coco_scores(
+    truth: Annotations,
+    results: Sequence[Entry],
+    image_ids: Collection[int],
+    *,
+    kinds: Sequence[Kind] = ("bbox",),
+    scorer: Scorer = "pycocotools",
+    lvis: bool = False,
+) -> Scores:
+    """Score detections as COCO does, or as LVIS does; nothing is printed, and nothing of truth or results changed.
+
+    Both scorers give the same to the last digit. Masks are small, medium or large by their own area, as in detectron2
+    and mmdetection; pycocotools left to itself takes that of the box where a result has both. Crowds and the order of
+    equal scores are as in pycocotools: the lower image id first, within an image the order of ``results``.
+
+    LVIS: of an image the 300 best detections count. Those of a class that the image was neither annotated with nor
+    found free of are left out; so are wrong ones of a class that is not annotated exhaustively there.
+
+    Args:
+        truth: The annotations as their file has them.
+        results: Entries of COCO's result format, see :func:`heads.metrics.coco_results.check_results`.
+        image_ids: Images that were looked at, with or without detections; nothing else is counted.
+        kinds: Score boxes (bbox), masks (segm), or both.
+        scorer: pycocotools, or faster_coco_eval (an extra; LVIS needs it).
+        lvis: Score as LVIS does.
+
+    Raises:
+        ValueError: An option is unknown, an entry of the results cannot be counted, an image is not in ``truth``, or
+            what LVIS needs is missing.
+
+    Source: cocodataset/cocoapi and lvis-dataset/lvis-api @ 04e89fd; detectron2's coco_evaluation.py for the area of
+    masks. Apart from them the precision of a first right detection is 1, not 1 - 2^-52.
+    """
+    _check_options(kinds, scorer, lvis)
+    check_results(results, truth, masks="segm" in kinds)
+    if unknown := set(image_ids) - {image["id"] for image in truth.images}:
+        raise ValueError(f"image_ids has {min(unknown)}, but {truth.source} has no such image. Pass ids of its images.")
+    if "segm" in kinds:
+        _check_masks(truth)
+    if lvis:
+        _check_lvis(truth)
+        results = _verified(truth, _best(results, _MOST[lvis][-1]))
+    values: dict[str, float] = {}
+    classes: dict[str, dict[str, float]] = {name: {} for name in truth.names}
+    for kind in kinds:
+        precision, recall = _evaluate(truth, results, sorted(set(image_ids)), kind, scorer, lvis)
+        prefix = MASK if kind == "segm" else ""
+        found = _values(precision, recall, _MOST[lvis])
+        if lvis:
+            found |= _by_frequency(precision, truth)
+        values |= {prefix + name: value for name, value in found.items()}
+        for name, row in zip(truth.names, _by_class(precision, recall, _MOST[lvis][-1]), strict=True):
+            classes[name] |= {prefix + key: value for key, value in row.items()}
+    return Scores(values, classes)
+
+
+def _evaluate(
+    truth: Annotations, results: Sequence[Entry], image_ids: list[int], kind: Kind, scorer: Scorer, lvis: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision by IoU, recall, class, area and limit of detections; recall by IoU, class, area and limit."""
+    index, evaluation, options = COCO, COCOeval, {}
+    if scorer == "faster_coco_eval":
+        index, evaluation = _faster_coco_eval()
+        options = {"lvis_style": lvis}
+    with redirect_stdout(io.StringIO()):  # pycocotools reports each step
+        pair = [_indexed(index, truth, a) for a in (_truth_entries(truth, kind), _result_entries(results, kind))]
+        run = evaluation(*pair, kind, **options)
+        run.params.imgIds = image_ids
+        run.params.maxDets = list(_MOST[lvis])
+        run.evaluate()
+        run.accumulate()
+    precision = np.asarray(run.eval["precision"])
+    # pycocotools adds 2^-52 to the number of detections, which only shows where it is 1
+    return np.where(precision == _ALMOST_ONE, 1.0, precision), np.asarray(run.eval["recall"])
+
+
+def _faster_coco_eval() -> tuple[Any, Any]:
+    try:
+        import faster_coco_eval  # type: ignore[import-untyped]  # an extra: of COCO pycocotools gives the same
+    except ImportError as error:
+        raise ValueError(
+            "scorer=faster_coco_eval needs faster-coco-eval: pip install 'siglip2-backbone[coco]'."
+        ) from error
+    return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
+
+
+def _indexed(index: Any, truth: Annotations, annotations: list[Entry]) -> Any:
+    """A library's COCO object, made without its loadRes, which takes no empty list and writes into the entries."""
+    coco = index()
+    coco.dataset = {"images": truth.images, "categories": truth.categories, "annotations": annotations}
+    coco.createIndex()
+    return coco
+
+
+def _truth_entries(truth: Annotations, kind: Kind) -> list[Entry]:
+    """Copies, for scorers write into them; numbered from 1, as an annotation with id 0 would count as never found."""
+    keys = ["image_id", "category_id", "bbox", "area", "iscrowd"] + ["segmentation"] * (kind == "segm")
+    return [{"id": i} | {key: entry[key] for key in keys} for i, entry in enumerate(truth.annotations, start=1)]
+
+
+def _result_entries(results: Sequence[Entry], kind: Kind) -> list[Entry]:
+    """Copies with what a scorer needs besides: a number, and the area of the box or of the mask."""
+    key = "segmentation" if kind == "segm" else "bbox"
+    if kind == "segm":  # one by one: under numpy 2 pycocotools takes no more than 255 at once
+        areas = [int(run_lengths.area(entry[key])) for entry in results]
+    else:
+        areas = [entry[key][2] * entry[key][3] for entry in results]
+    return [
+        {"id": i, "image_id": e["image_id"], "category_id": e["category_id"], "score": e["score"], key: e[key]}
+        | {"area": area, "iscrowd": 0}
+        for i, (e, area) in enumerate(zip(results, areas, strict=True), start=1)
+    ]
+
+
+def _best(results: Sequence[Entry], count: int) -> list[Entry]:
+    """The highest scores of each image, whatever their class; faster-coco-eval counts as many for each class."""
+    images: dict[int, list[Entry]] = defaultdict(list)
+    for entry in results:
+        images[entry["image_id"]].append(entry)
+    return [e for found in images.values() for e in sorted(found, key=lambda e: -e["score"])[:count]]
+
+
+def _verified(truth: Annotations, results: list[Entry]) -> list[Entry]:
+    """Without those of which nobody has looked whether the image has their class.
+
+    faster-coco-eval leaves them out as well, but only after it has asked for the sizes of images without truth.
+    """
+    looked_for = {(image["id"], category) for image in truth.images for category in image["neg_category_ids"]}
+    looked_for |= {(annotation["image_id"], annotation["category_id"]) for annotation in truth.annotations}
+    return [entry for entry in results if (entry["image_id"], entry["category_id"]) in looked_for]
+
+
+def _values(precision: np.ndarray, recall: np.ndarray, most: tuple[int, ...]) -> dict[str, float]:
+    return {
+        "AP": _mean(precision[..., 0, -1]),
+        "AP50": _mean(precision[_AP50, ..., 0, -1]),
+        "AP75": _mean(precision[_AP75, ..., 0, -1]),
+        **{f"AP{area}": _mean(precision[..., i, -1]) for i, area in enumerate(_AREAS) if area},
+        **{f"AR{count}": _mean(recall[..., 0, i]) for i, count in enumerate(most)},
+        **{f"AR{area}": _mean(recall[..., i, -1]) for i, area in enumerate(_AREAS) if area},
+    }
+
+
+def _by_frequency(precision: np.ndarray, truth: Annotations) -> dict[str, float]:
+    groups = np.array([category["frequency"] for category in truth.categories])
+    return {f"AP{group}": _mean(precision[:, :, groups == group, 0, -1]) for group in "rcf"}
+
+
+def _by_class(precision: np.ndarray, recall: np.ndarray, most: int) -> list[dict[str, float]]:
+    return [
+        {
+            "AP": _mean(precision[:, :, k, 0, -1]),
+            "AP50": _mean(precision[_AP50, :, k, 0, -1]),
+            f"AR{most}": _mean(recall[:, k, 0, -1]),
+        }
+        for k in range(precision.shape[2])
+    ]
+
+
+def _mean(values: np.ndarray) -> float:
+    """Over what is defined; the scorers write -1 where nothing is to be found."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else math.nan
+
+
+def _check_options(kinds: Sequence[Kind], scorer: Scorer, lvis: bool) -> None:
+    if not kinds or set(kinds) - set(get_args(Kind)):
+        raise ValueError(f"kinds is {kinds!r}; expected bbox, segm or both.")
+    if scorer not in get_args(Scorer):
+        raise ValueError(f"scorer is {scorer!r}; expected one of {', '.join(get_args(Scorer))}.")
+    if lvis and scorer != "faster_coco_eval":
+        raise ValueError(f"scorer is {scorer!r}, which cannot score LVIS. Pass scorer faster_coco_eval.")
+
+
+def _check_masks(truth: Annotations) -> None:
+    for annotation in truth.annotations:
+        if not annotation.get("segmentation"):
+            raise ValueError(
+                f"{truth.source} cannot score masks: annotation {annotation['id']} has no segmentation. Score boxes."
+            )
+
+
+def _check_lvis(truth: Annotations) -> None:
+    for image in truth.images:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            if key not in image:
+                raise ValueError(
+                    f"{truth.source} is not of LVIS: image {image['id']} has no {key}. Score it as COCO does."
+                )
+    for category in truth.categories:
+        if category.get("frequency") not in ("r", "c", "f"):
+            raise ValueError(
+                f"{truth.source} is not of LVIS: category {category['id']} has frequency "
+                f"{category.get('frequency')!r}; expected r, c or f. Score it as COCO does."
+            )
