@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from .base import Detector, Found, Limits, Size, Target
+from .set_prediction import SetPrediction
 from .torchvision_detectors import FasterRCNNDetector, FCOSDetector, MaskRCNNDetector, RetinaNetDetector
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
@@ -10,6 +11,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "mask_rcnn": MaskRCNNDetector,
     "retinanet": RetinaNetDetector,
     "fcos": FCOSDetector,
+    "set_prediction": SetPrediction,
 }
 
 
@@ -43,6 +45,7 @@ __all__ = [
     "Limits",
     "MaskRCNNDetector",
     "RetinaNetDetector",
+    "SetPrediction",
     "Size",
     "Target",
     "build_detector",

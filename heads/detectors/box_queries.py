@@ -1,0 +1,124 @@
+"""A decoder layer whose queries are boxes: where a cell lies to a box tells how much its query looks at it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import MLP
+
+from ..losses.set_prediction import corners
+
+_TEMPERATURE = 20.0  # of the sine encoding; DAB-DETR's, for coordinates in [0, 1] (arXiv:2201.12329, section 4.4)
+_BIAS_HIDDEN = 64  # hidden channels of the box-relative bias; Plain-DETR has 512, which costs more than the attention
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where the cells of a batch lie; cell i of a row covers [i, i + 1), in cells.
+
+    Attributes:
+        columns: Centres ``(columns,)``, in cells.
+        rows: Centres ``(rows,)``.
+        extent: Width, height, width and height of each image ``(B, 4)``, in cells: what turns a box in [0, 1] into
+            cells.
+        hidden: Whether a cell begins outside its image ``(B, rows * columns)``.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    extent: Tensor
+    hidden: Tensor
+
+    @classmethod
+    def of(cls, grid: Tensor, sizes: list[tuple[int, int]], reduction: float) -> "Cells":
+        """The cells of maps ``(B, C, rows, columns)`` of images of these heights and widths [px]."""
+        rows, columns = (torch.arange(n, device=grid.device, dtype=grid.dtype) for n in grid.shape[-2:])
+        extent = grid.new_tensor([(w, h, w, h) for h, w in sizes]) / reduction
+        outside = (rows >= extent[:, 1:2])[:, :, None] | (columns >= extent[:, :1])[:, None]
+        return cls(columns + 0.5, rows + 0.5, extent, outside.flatten(1))
+
+    def encoding(self, dim: int) -> Tensor:
+        """Sine encoding of the centres in [0, 1] of their image ``(B, rows * columns, dim)``, y before x."""
+        y = sine(self.rows / self.extent[:, 1:2], dim // 2)
+        x = sine(self.columns / self.extent[:, :1], dim // 2)
+        shape = (-1, len(self.rows), len(self.columns), -1)
+        return torch.cat([y[:, :, None].expand(shape), x[:, None].expand(shape)], dim=-1).flatten(1, 2)
+
+
+class DecoderLayer(nn.Module):
+    """Queries look at each other, at the cells, and go through an MLP; each is normalised first and added.
+
+    Args:
+        dim: Channels.
+        heads: Heads of attention.
+        mlp_dim: Hidden channels of the MLP.
+        dropout: Share that training drops in the attention and the MLP.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.self_attention = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.bias = BoxBias(heads)
+        self.mlp = MLP(dim, [mlp_dim, dim], dropout=dropout)
+
+    def forward(
+        self, queries: Tensor, position: Tensor, boxes: Tensor, keys: Tensor, values: Tensor, cells: Cells
+    ) -> Tensor:
+        """The queries ``(B, Q, dim)``, with their position and boxes in [0, 1] of the image ``(B, Q, 4)``, updated.
+
+        Args:
+            queries: What they have found so far.
+            position: Encoding of the boxes.
+            boxes: Centre x, centre y, width and height in [0, 1] of the image.
+            keys: The cells with their position ``(B, N, dim)``.
+            values: The cells ``(B, N, dim)``.
+            cells: Where they lie.
+        """
+        x = self.norms[0](queries)
+        queries = queries + self.self_attention(x + position, x + position, x, need_weights=False)[0]
+        x = self.norms[1](queries) + position
+        bias = self.bias(boxes, cells).masked_fill(cells.hidden[:, None, None], -math.inf).flatten(0, 1)
+        queries = queries + self.cross_attention(x, keys, values, attn_mask=bias, need_weights=False)[0]
+        updated: Tensor = queries + self.mlp(self.norms[2](queries))
+        return updated
+
+
+class BoxBias(nn.Module):
+    """Bias of the attention from boxes to cells, from how far the cells are from each of the box's edges.
+
+    An MLP reads the offsets to the left and right edge, another one those to top and bottom; their sum is the bias.
+
+    Source: Plain-DETR (arXiv:2308.01904, section 4.1), with the logarithm of the offsets in cells; theirs are in
+    pixels and linear in their best configuration.
+
+    Args:
+        heads: Heads of attention, each with its own bias.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.x, self.y = MLP(2, [_BIAS_HIDDEN, heads]), MLP(2, [_BIAS_HIDDEN, heads])
+
+    def forward(self, boxes: Tensor, cells: Cells) -> Tensor:
+        """Bias ``(B, heads, Q, rows * columns)`` for boxes ``(B, Q, 4)``: centre and size in [0, 1] of the image."""
+        edges = corners(boxes * cells.extent[:, None])
+        x = self.x(_offsets(cells.columns, edges[..., 0::2]))
+        y = self.y(_offsets(cells.rows, edges[..., 1::2]))
+        bias: Tensor = (y[:, :, :, None] + x[:, :, None]).flatten(2, 3).permute(0, 3, 1, 2)
+        return bias
+
+
+def sine(values: Tensor, dim: int) -> Tensor:
+    """Sines and cosines ``(..., dim)`` of values in [0, 1], from one period down to 1/20 of it."""
+    steps = torch.arange(dim // 2, device=values.device, dtype=values.dtype) / (dim // 2)
+    angles = values[..., None] * (2 * math.pi * _TEMPERATURE**-steps)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def _offsets(centres: Tensor, edges: Tensor) -> Tensor:
+    """From the two edges ``(B, Q, 2)`` of each box to the cells ``(n,)``: ``(B, Q, n, 2)``, logarithmic."""
+    offsets = centres[:, None] - edges[:, :, None]
+    return offsets.sign() * offsets.abs().log1p()

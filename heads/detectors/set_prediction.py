@@ -1,0 +1,202 @@
+"""Set prediction: queries that read the patch tokens of a plain tower and find one object each, or none."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.quasirandom import SobolEngine
+from torchvision.ops import MLP, batched_nms, box_convert, clip_boxes_to_image
+
+from ..losses.set_prediction import SetPredictionLoss, corners
+from .base import Detector, Found, Limits, Size, Target
+from .box_queries import Cells, DecoderLayer, sine
+
+_PRIOR = 0.01  # that an untrained query finds a class, as in the focal loss's paper (arXiv:1708.02002)
+_ANCHOR = 0.25  # width and height of an untrained query's box, as shares of the image
+
+
+class SetPrediction(Detector):
+    """A DETR on maps of one resolution; what a linear probe is to segmentation, for the detection of a frozen tower.
+
+    The maps are concatenated and projected. Each query has a box, learned, that every layer of the decoder moves: its
+    sine encoding is the query's position, and where the cells lie to its edges biases what the query looks at.
+    Everything is relative to the image's own size, and cells of the padding are not looked at: an image finds the same
+    in any batch.
+
+    Source: DETR (arXiv:2005.12872), with iterative refinement and the focal loss of Deformable DETR (arXiv:2010.04159),
+    boxes as queries of DAB-DETR (arXiv:2201.12329), and the box-relative bias of Plain-DETR (arXiv:2308.01904), which
+    is what DINOv3 puts on a frozen tower (arXiv:2508.10104). Without their encoders by default, two stages, and
+    one-to-many matching.
+
+    Args:
+        channels: Channels of the maps.
+        reductions: Pixels per cell of the maps, the same for all.
+        num_classes: Classes.
+        limits: What is kept of what is found; every score by default, and no non-maximum suppression.
+        queries: Objects that can be found in an image; 300 are usual for COCO.
+        dim: Channels of queries and cells.
+        layers: Layers of the decoder.
+        heads: Heads of attention.
+        mlp_dim: Hidden channels of a layer's MLP.
+        dropout: Share that training drops in attention and MLPs.
+        encoder_layers: Layers of self-attention over the cells, before the decoder.
+        losses: Weights of classification, l1 and giou, see :class:`heads.losses.set_prediction.SetPredictionLoss`.
+
+    Raises:
+        ValueError: The maps differ in their reductions, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        num_classes: int,
+        limits: Limits | None = None,
+        *,
+        queries: int = 100,
+        dim: int = 256,
+        layers: int = 6,
+        heads: int = 8,
+        mlp_dim: int = 1024,
+        dropout: float = 0.0,
+        encoder_layers: int = 0,
+        losses: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(set(reductions)) != 1:
+            raise ValueError(
+                f"set_prediction reads layers of one reduction, got {list(reductions)}; choose other layers, and no "
+                "pyramid."
+            )
+        if min(num_classes, queries, layers, heads, mlp_dim) < 1 or encoder_layers < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"num_classes is {num_classes}, queries {queries}, layers {layers}, heads {heads}, mlp_dim {mlp_dim}, "
+                f"encoder_layers {encoder_layers}, dropout {dropout}; expected at least 1, encoder_layers at least 0, "
+                "and dropout 0 to below 1."
+            )
+        if dim < 1 or dim % heads or dim % 4:
+            raise ValueError(f"dim is {dim}; expected a multiple of 4, and of the {heads} heads.")
+        self.reduction = reductions[0]
+        self.num_classes = num_classes
+        self.limits = limits or Limits()
+        self.criterion = SetPredictionLoss(losses)
+        self.project = nn.Sequential(nn.Linear(sum(channels), dim), nn.LayerNorm(dim))
+        self.encoder = nn.ModuleList(
+            nn.TransformerEncoderLayer(dim, heads, mlp_dim, dropout, batch_first=True, norm_first=True)
+            for _ in range(encoder_layers)
+        )
+        self.encoder_norm = nn.LayerNorm(dim) if encoder_layers else nn.Identity()
+        self.queries = nn.Parameter(torch.randn(queries, dim))
+        self.anchors = nn.Parameter(_anchors(queries))
+        self.position = MLP(2 * dim, [dim, dim])
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_dim, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.outputs = nn.ModuleList(Output(dim, num_classes) for _ in range(layers))
+
+    def forward(self, maps: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
+        """What every layer says: logits ``(layers, B, queries, classes)``, and boxes ``(layers, B, queries, 4)``.
+
+        Args:
+            maps: ``(B, C, rows, columns)`` of the backbone.
+            sizes: Height and width of each image [px].
+
+        Returns:
+            The boxes are centre x, centre y, width and height in [0, 1] of the image.
+        """
+        grid = torch.cat(maps, dim=1)
+        cells = Cells.of(grid, sizes, self.reduction)
+        values = self.project(grid.flatten(2).transpose(1, 2))
+        encoding = cells.encoding(values.shape[-1])
+        if len(self.encoder):
+            values = values + encoding
+            for layer in self.encoder:
+                values = layer(values, src_key_padding_mask=cells.hidden)
+            values = self.encoder_norm(values)
+        return self._decode(values + encoding, values, cells)
+
+    def _decode(self, keys: Tensor, values: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Logits and boxes of every layer; each moves the boxes of the one before it, which it does not train."""
+        queries, reference = (p.expand(len(keys), -1, -1) for p in (self.queries, self.anchors))
+        logits, boxes = [], []
+        for layer, output in zip(self.layers, self.outputs, strict=True):
+            found = reference.sigmoid()
+            position = self.position(sine(found, keys.shape[-1] // 2).flatten(2))
+            queries = layer(queries, position, found, keys, values, cells)
+            scores, moved = output(self.norm(queries))
+            reference = reference + moved
+            logits.append(scores)
+            boxes.append(reference.sigmoid())
+            reference = reference.detach()
+        return torch.stack(logits), torch.stack(boxes)
+
+    def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
+        """Weighted losses of every layer; those of the layers before the last one end in the layer's number.
+
+        Raises:
+            ValueError: A label is no class.
+        """
+        logits, boxes = self(maps, sizes)
+        relative = [self._relative(*of_image) for of_image in zip(targets, sizes, strict=True)]
+        losses: dict[str, Tensor] = self.criterion(logits, boxes, relative)
+        return losses
+
+    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
+        """The pairs of query and class with the highest scores; a query can stand for several classes."""
+        logits, boxes = self(maps, sizes)
+        return [self._kept(*of_image) for of_image in zip(logits[-1].sigmoid(), boxes[-1], sizes, strict=True)]
+
+    def _relative(self, target: Target, size: Size) -> Target:
+        """Boxes as centre and size in [0, 1] of the image."""
+        labels = target["labels"]
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(
+                f"Labels run from {int(labels.min())} to {int(labels.max())}; expected 0 to {self.num_classes - 1}. "
+                "Number the classes from 0, or set num_classes."
+            )
+        scale = target["boxes"].new_tensor([size[1], size[0], size[1], size[0]])
+        return {"boxes": box_convert(target["boxes"] / scale, "xyxy", "cxcywh"), "labels": labels}
+
+    def _kept(self, scores: Tensor, boxes: Tensor, size: Size) -> Found:
+        """Of an image's scores ``(queries, classes)`` and boxes what the limits keep, from the highest score down."""
+        limits = self.limits
+        ranked, order = scores.flatten().sort(descending=True)
+        count = int((ranked >= (limits.score_threshold or 0)).sum())
+        if limits.nms_threshold is None:
+            count = min(count, limits.max_detections)
+        ranked, order = ranked[:count], order[:count]
+        scale = boxes.new_tensor([size[1], size[0], size[1], size[0]])
+        pixels = clip_boxes_to_image(corners(boxes) * scale, size)[order // self.num_classes]
+        labels = order % self.num_classes
+        if limits.nms_threshold is not None:
+            kept = batched_nms(pixels, ranked, labels, limits.nms_threshold)[: limits.max_detections]
+            pixels, ranked, labels = pixels[kept], ranked[kept], labels[kept]
+        return {"boxes": pixels, "scores": ranked, "labels": labels}
+
+
+class Output(nn.Module):
+    """What a layer says of its queries; untrained, next to nothing is found, and boxes stay where they are.
+
+    Args:
+        dim: Channels of the queries.
+        num_classes: Classes.
+    """
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(dim, num_classes)
+        self.hidden = MLP(dim, [dim, dim])
+        self.mover = nn.Linear(dim, 4)
+        nn.init.constant_(self.classifier.bias, math.log(_PRIOR / (1 - _PRIOR)))
+        nn.init.zeros_(self.mover.weight)
+        nn.init.zeros_(self.mover.bias)
+
+    def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, Q, classes)``, and how far the boxes' logits move ``(B, Q, 4)``."""
+        return self.classifier(queries), self.mover(self.hidden(queries).relu())
+
+
+def _anchors(count: int) -> Tensor:
+    """Untrained boxes ``(count, 4)``, spread evenly over the image: logits of centre and size."""
+    draw: Callable[[int], Tensor] = SobolEngine(2).draw  # type: ignore[no-untyped-call]
+    return torch.cat([draw(count).clamp(0.02, 0.98), torch.full((count, 2), _ANCHOR)], dim=1).logit()
