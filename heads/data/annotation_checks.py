@@ -12,6 +12,9 @@ from .instance_masks import ROUNDING, finite_numbers, mask_area, mask_problem
 Invalid = tuple[Entry, str]
 """An annotation whose box, area or mask is wrong, and what is wrong with it."""
 
+LONGEST = 1_000_000
+"""Longest side of an image [px]; a larger number is none of an image, and no mask of its size fits into memory."""
+
 
 def refuse(source: Path | str, problems: Sequence[str], entries: str, remedy: str = "") -> NoReturn:
     """Raise an error about the first of some problems that says how many there are.
@@ -108,19 +111,22 @@ def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[i
         images: The images by id.
 
     Returns:
-        A sentence if all boxes that leave their image would be right so, and whether all boxes of the file would.
+        A sentence if all boxes that leave their image would be right so, and whether nothing in the file speaks against
+        it: no box that is right as it is would be wrong.
     """
     wrong = [row for row, _ in invalid if _is_box(row.get("bbox")) and _leaves(row, images)]
     if not wrong or not all(_right_as_corners(row, images) for row in wrong):
         return "", False
+    passed = {row["id"] for row, _ in invalid}
+    certain = all(_right_as_corners(row, images) for row in rows if row["id"] not in passed)
+    others = " and no other one wrong" if certain else ""
     left, top, right, bottom = wrong[0]["bbox"]
-    every = all(_right_as_corners(row, images) for row in rows)
-    which = "all boxes of the file" if every else "all boxes that leave their image"
     text = (
-        f"Read as [left, top, right, bottom], {which} would be right. If that is what they are, write [left, top, "
-        f"right - left, bottom - top], here {[left, top, right - left, bottom - top]}."
+        f"Read as [left, top, right, bottom], all boxes that leave their image would be right{others}. "
+        "If that is what they are, write [left, top, right - left, bottom - top], here "
+        f"{[left, top, right - left, bottom - top]}."
     )
-    return text, every
+    return text, certain
 
 
 def _box_problem(box: Any, image: Entry) -> str | None:

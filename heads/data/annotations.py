@@ -18,8 +18,9 @@ class Annotations:
             ``not_exhaustive_category_ids``.
         categories: ``id`` (int), ``name``; of LVIS also ``frequency`` (r, c or f). Sorted by id: the place of a
             category is the label of its class.
-        annotations: ``id`` (int), ``image_id``, ``category_id``, ``bbox`` (left, top, width, height) [px], ``area``
-            [px2], ``iscrowd`` (0 or 1), and where there is a mask ``segmentation`` (polygons or RLE).
+        annotations: ``id`` (int, never 0, which scoring takes for no match), ``image_id``, ``category_id``, ``bbox``
+            (left, top, width, height) [px], within 1 px of its image, ``area`` [px2], ``iscrowd`` (0 or 1), where
+            there is a mask ``segmentation`` (polygons or RLE), and of VOC's difficult objects ``difficult`` (1).
         skipped: One line for each entry that was passed over because it cannot be right.
     """
 

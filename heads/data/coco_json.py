@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from .annotation_checks import complete, corners, invalid_annotations, name_of, reference_problems, refuse
+from .annotation_checks import LONGEST, complete, corners, invalid_annotations, name_of, reference_problems, refuse
 from .annotations import Annotations, Entry
 
 _LISTS = ("images", "annotations", "categories")
@@ -181,8 +181,8 @@ def _file_problem(row: Entry) -> str | None:
 def _size_problem(row: Entry) -> str | None:
     for key in ("width", "height"):
         value = row.get(key)
-        if type(value) is not int or value < 1:
-            return f"has {key} {shortened(value)}; expected a whole number of pixels above 0"
+        if type(value) is not int or not 0 < value <= LONGEST:
+            return f"has {key} {shortened(value)}; expected a whole number of pixels from 1 to {LONGEST}"
     return None
 
 

@@ -34,9 +34,7 @@ def instance_mask(annotation: Entry, height: int, width: int) -> Tensor:
     problem = mask_problem(segmentation, height, width)
     if problem:
         raise ValueError(f"Annotation {annotation.get('id')} {problem}.")
-    if isinstance(segmentation, list):
-        segmentation = _drawn(segmentation, height, width)
-    runs = _runs(segmentation["counts"]) or []
+    runs = _runs_of(segmentation, height, width)
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
     return torch.from_numpy(np.ascontiguousarray(columns.T))
 
@@ -58,9 +56,7 @@ def encode(mask: Tensor) -> dict[str, Any]:
 
 def mask_area(segmentation: Any, height: int, width: int) -> float:
     """Number of pixels that a correct segmentation covers [px2]."""
-    if isinstance(segmentation, list):
-        segmentation = _drawn(segmentation, height, width)
-    return float(sum((_runs(segmentation["counts"]) or [])[1::2]))
+    return float(sum(_runs_of(segmentation, height, width)[1::2]))
 
 
 def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
@@ -120,8 +116,11 @@ def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str |
     return None
 
 
-def _drawn(polygons: list[list[float]], height: int, width: int) -> Any:
-    return rle.merge(rle.frPyObjects(polygons, height, width))
+def _runs_of(segmentation: Any, height: int, width: int) -> list[int]:
+    """Run lengths of a correct segmentation."""
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
+    return _runs(segmentation["counts"]) or []
 
 
 def _runs(counts: Any) -> list[int] | None:

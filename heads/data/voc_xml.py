@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from .annotation_checks import refuse
+from .annotation_checks import LONGEST, refuse
 from .annotations import Annotations, Entry
 from .images import IMAGE_SUFFIXES
 from .instance_masks import ROUNDING
@@ -130,10 +130,10 @@ def _read_root(path: Path) -> Element:
 
 def _side(root: Element, tag: str, path: Path) -> int:
     value = _number(root.findtext(f"size/{tag}"))
-    if value is None or value < 1 or value != int(value):
+    if value is None or not 0 < value <= LONGEST or value != int(value):
         raise ValueError(
             f"{path} has {_shown(root.findtext(f'size/{tag}'), f'<size><{tag}>')}; expected a whole number of pixels "
-            "above 0. Write the size of the image there."
+            f"from 1 to {LONGEST}. Write the size of the image there."
         )
     return int(value)
 
