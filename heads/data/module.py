@@ -92,6 +92,8 @@ class DenseDataModule(LightningDataModule):
             training=training,
             rank=rank,
             world_size=world_size,
+            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # where images keep their shape
+            batch_size=self.batch_size,
         )
         return DataLoader(
             dataset,

@@ -1,11 +1,14 @@
 """Order and augmentation as pure functions of (seed, epoch, index), so that a resumed run is the same run."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DistributedSampler
+
+_BLOCK = 64  # batches of all processes that are sorted together: few shapes are split, and order stays random
 
 SampleKey = tuple[int, int]
 """Epoch and index of a sample: what a dataset is asked for."""
@@ -21,6 +24,10 @@ class EpochSampler(DistributedSampler[SampleKey]):
     processes take the same number of steps; measuring gives some processes one image more. Lightning's own samplers
     would repeat images and count them twice. That this is a DistributedSampler keeps Lightning from adding one.
 
+    With ``aspect_ratios`` the images of a training batch are of like shape, in all processes at once, so that little of
+    a batch is padding: the epoch's order is cut into blocks of many batches, each block is sorted by shape and cut into
+    batches, and all batches are shuffled. Every image still comes once, and which ones meet differs in each epoch.
+
     Args:
         data: The dataset.
         seed: Seed of the run.
@@ -28,6 +35,8 @@ class EpochSampler(DistributedSampler[SampleKey]):
         training: Whether to shuffle, anew in each epoch, and to give all processes the same number.
         rank: Number of this process.
         world_size: How many processes there are.
+        aspect_ratios: Height over width of each image, to make training batches of like shape.
+        batch_size: Images of a batch in one process; needed with ``aspect_ratios``.
 
     Raises:
         ValueError: A process would have nothing to train on.
@@ -42,6 +51,8 @@ class EpochSampler(DistributedSampler[SampleKey]):
         training: bool,
         rank: int = 0,
         world_size: int = 1,
+        aspect_ratios: Sequence[float] | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.images = len(data)
         if training and self.images < world_size:
@@ -50,6 +61,8 @@ class EpochSampler(DistributedSampler[SampleKey]):
         self.epoch_now = epoch
         self.training = training
         self.share = slice(rank, self.images // world_size * world_size if training else self.images, world_size)
+        self.aspect_ratios = None if aspect_ratios is None else np.asarray(aspect_ratios)
+        self.batch = batch_size * world_size  # of all processes
 
     def __len__(self) -> int:
         return len(range(self.images)[self.share])
@@ -58,8 +71,22 @@ class EpochSampler(DistributedSampler[SampleKey]):
         epoch = self.epoch_now()
         order = np.arange(self.images)
         if self.training:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+            rng = np.random.default_rng([self.seed, epoch])
+            order = rng.permutation(self.images)
+            if self.aspect_ratios is not None:
+                order = _by_shape(order, self.aspect_ratios, self.batch, rng)
         return ((epoch, int(i)) for i in order[self.share])
+
+
+def _by_shape(
+    order: NDArray[np.int64], aspect_ratios: NDArray[np.float64], batch: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The same images such that each ``batch`` of them is of like shape; what fills no batch stays at the end."""
+    full = len(order) // batch * batch
+    blocks = [order[start : min(start + _BLOCK * batch, full)] for start in range(0, full, _BLOCK * batch)]
+    ordered = [block[np.argsort(aspect_ratios[block], kind="stable")] for block in blocks]
+    batches = np.concatenate([order[:0], *ordered]).reshape(-1, batch)
+    return np.concatenate([rng.permutation(batches).ravel(), order[full:]])
 
 
 def mixed_seed(*key: int) -> int:

@@ -1,3 +1,6 @@
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DistributedSampler
@@ -64,3 +67,75 @@ def test_global_random_state_is_untouched():
     before = torch.get_rng_state()
     draw(0, (0, 0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# height over width of photographs as COCO has them
+SHAPES = [480 / 640, 640 / 480, 427 / 640, 640 / 427, 1.0]
+
+
+def shaped(rank=0, world_size=1, images=1000, batch_size=4, epoch=0):
+    ratios = [SHAPES[i] for i in np.random.default_rng(1).choice(5, images, p=[0.45, 0.2, 0.2, 0.1, 0.05])]
+    sampler = EpochSampler(
+        range(images),
+        0,
+        lambda: epoch,
+        training=True,
+        rank=rank,
+        world_size=world_size,
+        aspect_ratios=ratios,
+        batch_size=batch_size,
+    )
+    found = [i for _, i in sampler]
+    assert len(found) == len(sampler)
+    return [found[i : i + batch_size] for i in range(0, len(found), batch_size)], ratios
+
+
+def mixed(batches, ratios):
+    """Share of the batches in which shapes differ."""
+    return np.mean([len({ratios[i] for i in batch}) > 1 for batch in batches])
+
+
+def test_batches_are_of_like_shape_and_every_image_comes_once():
+    batches, ratios = shaped()
+    assert sorted(i for batch in batches for i in batch) == list(range(1000))
+    assert mixed(batches, ratios) < 0.08
+    plain = [i for _, i in EpochSampler(range(1000), 0, lambda: 0, training=True)]
+    assert mixed(np.reshape(plain, (-1, 4)), ratios) > 0.7
+
+
+def test_batches_by_shape_depend_on_the_epoch_and_are_shuffled():
+    (first, ratios), (again, _), (other, _) = shaped(), shaped(), shaped(epoch=1)
+    assert first == again and {frozenset(b) for b in first}.isdisjoint(frozenset(b) for b in other)
+    order = [ratios[batch[0]] for batch in first]
+    runs = 1 + sum(a != b for a, b in pairwise(order))
+    assert runs > 100  # sorted they would be about 5 a block
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("images", [1000, 997])
+def test_processes_get_whole_batches_of_like_shape(world_size, images):
+    shares = [shaped(rank, world_size, images) for rank in range(world_size)]
+    counts = [[len(batch) for batch in batches] for batches, _ in shares]
+    assert all(count == counts[0] for count in counts)
+    found = [i for batches, _ in shares for batch in batches for i in batch]
+    assert len(set(found)) == len(found) == images // world_size * world_size
+    ratios = shares[0][1]
+    assert all(mixed(batches, ratios) < 0.12 for batches, _ in shares)
+    steps = zip(*(batches for batches, _ in shares), strict=True)  # what all processes wait for each other in
+    assert mixed([[i for batch in step for i in batch] for step in steps], ratios) < 0.12
+
+
+def test_what_fills_no_batch_is_another_part_in_each_epoch():
+    lasts = [shaped(images=10, epoch=epoch)[0][-1] for epoch in range(3)]
+    assert all(len(last) == 2 for last in lasts) and len({frozenset(last) for last in lasts}) > 1
+
+
+@pytest.mark.parametrize("images", [1, 3, 4])
+def test_fewer_images_than_a_batch_by_shape(images):
+    batches, _ = shaped(images=images)
+    assert sorted(i for batch in batches for i in batch) == list(range(images))
+
+
+def test_measuring_keeps_the_order_whatever_the_shapes():
+    sampler = EpochSampler(range(5), 0, lambda: 0, training=False, aspect_ratios=[3, 1, 2, 5, 4], batch_size=2)
+    assert [i for _, i in sampler] == [0, 1, 2, 3, 4]
