@@ -1,4 +1,4 @@
-"""Class lists: names and colours, at most 255 of them because 255 means ignore."""
+"""Class lists: names and colours, of label maps at most 255 because 255 means ignore."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,12 @@ ClassSpec = int | list[str] | dict[str, list[int]]
 """A number of classes, their names, or their names with an RGB colour [0, 255] each; order is the label value."""
 
 
-def class_colours(classes: ClassSpec | None) -> dict[str, list[int]]:
+def class_colours(classes: ClassSpec | None, most: int | None = MAX_CLASSES) -> dict[str, list[int]]:
     """Names with colours, in the order of the label values; missing names and colours are made up.
+
+    Args:
+        classes: The classes.
+        most: How many there may be; none for any number, where labels are no pixels.
 
     Raises:
         ValueError: The list is missing, empty or too long, a name occurs twice, or a colour is no RGB triple.
@@ -22,10 +26,9 @@ def class_colours(classes: ClassSpec | None) -> dict[str, list[int]]:
             "(classes: {Sky: [128, 128, 128], ...}), in the order of the label values."
         )
     names = [f"class {i}" for i in range(classes)] if isinstance(classes, int) else [str(name) for name in classes]
-    if not 1 <= len(names) <= MAX_CLASSES:
-        raise ValueError(
-            f"{len(names)} classes; expected 1 to {MAX_CLASSES}, because label value {IGNORE} means ignore."
-        )
+    if not 1 <= len(names) <= (most or len(names)):
+        limit = "at least 1" if most is None else f"1 to {most}, because label value {IGNORE} means ignore"
+        raise ValueError(f"{len(names)} classes; expected {limit}.")
     if len(set(names)) != len(names):
         raise ValueError(
             f"classes name {next(n for n in names if names.count(n) > 1)!r} twice; expected each name once."

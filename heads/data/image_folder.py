@@ -12,7 +12,7 @@ from .geometry import Geometry
 from .images import list_images, read_image
 from .module import Sample
 from .sampling import SampleKey
-from .transforms import Size, short_side_size
+from .transforms import Fit, Size, short_side_size
 
 
 class ImageFolder(Dataset[Sample]):
@@ -20,10 +20,10 @@ class ImageFolder(Dataset[Sample]):
 
     Args:
         paths: The images.
-        size: What they are resized to: height and width, or the short side, their shape kept [px].
+        size: What they are resized to, as in :func:`resized`.
     """
 
-    def __init__(self, paths: list[Path], size: Size | int) -> None:
+    def __init__(self, paths: list[Path], size: Size | int | Fit) -> None:
         self.paths = paths
         self.size = size
 
@@ -35,7 +35,7 @@ class ImageFolder(Dataset[Sample]):
         return resized(path, read_image(path), self.size)
 
 
-def predict_folder(folder: str | None, size: Size | int) -> ImageFolder:
+def predict_folder(folder: str | None, size: Size | int | Fit) -> ImageFolder:
     """What a data module's predict stage reads.
 
     Raises:
@@ -46,15 +46,18 @@ def predict_folder(folder: str | None, size: Size | int) -> ImageFolder:
     return ImageFolder(list_images(Path(folder).expanduser()), size)
 
 
-def resized(path: Path, image: Tensor, size: Size | int) -> Sample:
+def resized(path: Path, image: Tensor, size: Size | int | Fit) -> Sample:
     """A test image, uint8 ``(3, H, W)``, resized to ``size`` [px].
 
     Args:
         path: Where it comes from.
         image: The image.
-        size: Height and width, whatever its shape; or its short side, its shape kept up to 4 to 1.
+        size: Height and width, whatever its shape; or its short side, its shape kept up to 4 to 1; or what it fits
+            into, its shape kept.
     """
     original = (image.shape[1], image.shape[2])
+    if isinstance(size, Fit):
+        size = size.of(original)
     if isinstance(size, int):
         height, width = short_side_size(original, size)
         size = max(2, height), max(2, width)  # what the antialiased resize needs

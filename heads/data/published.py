@@ -1,6 +1,6 @@
 """What data sets have in common that are read in the layout they are published in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,7 +49,7 @@ class PublishedSegmentation(SegmentationDataModule):
         """
         name = "val" if name == "test" else name
         try:
-            split = self.published(name, self._base())
+            split = self.published(name, base_folder(self.root, self.top, self.markers))
         except ValueError as error:
             raise ValueError(f"{error}\nExpected below data.root:\n{self.layout}") from error
         if name not in self._counted:
@@ -59,13 +59,8 @@ class PublishedSegmentation(SegmentationDataModule):
 
     def _count(self, name: str, split: Split) -> None:
         """Warn where a split is not as large as published."""
-        missing = self.counts[name] - len(split.pairs)
-        if missing:
-            rank_zero_warn(
-                f"{type(self).__name__} {name} has {len(split.pairs)} images in {split.pairs[0][0].parent}, published "
-                f"are {self.counts[name]}: {abs(missing)} are {'missing' if missing > 0 else 'too many'}. Scores on it "
-                "are not comparable with published ones."
-            )
+        what = f"{type(self).__name__} {name}"
+        warn_of_count(what, len(split.pairs), str(split.pairs[0][0].parent), self.counts[name])
 
     def count_of(self, name: str) -> str:
         """Which of ``counts`` a split must have."""
@@ -79,17 +74,42 @@ class PublishedSegmentation(SegmentationDataModule):
         """
         raise NotImplementedError
 
-    def _base(self) -> Path:
-        """The folder that has a marker in it: ``root``, or one of the published folders below it."""
-        if self.root is None:
-            raise ValueError(f"data.root is not set; expected the folder {self.top}.")
-        root, parts = Path(self.root).expanduser(), Path(self.top).parts
-        for first in range(len(parts), -1, -1):
-            base = root.joinpath(*parts[first:])
-            if any((base / marker).is_dir() for marker in self.markers):
-                return base
-        raise ValueError(
-            f"No folder {' or '.join(self.markers)} in {root}; expected data.root to be the folder {self.top}."
+
+def base_folder(root: str | None, top: str, markers: Sequence[str]) -> Path:
+    """The folder of a data set: ``root``, or one of the published folders below it.
+
+    Args:
+        root: What the user names.
+        top: The folders that the published archive begins with.
+        markers: Folders below them; by one of these they are known.
+
+    Raises:
+        ValueError: ``root`` is not set, or no folder has a marker in it.
+    """
+    if root is None:
+        raise ValueError(f"data.root is not set; expected the folder {top}.")
+    start, parts = Path(root).expanduser(), Path(top).parts
+    for first in range(len(parts), -1, -1):
+        base = start.joinpath(*parts[first:])
+        if any((base / marker).is_dir() for marker in markers):
+            return base
+    raise ValueError(f"No folder {' or '.join(markers)} in {start}; expected data.root to be the folder {top}.")
+
+
+def warn_of_count(what: str, found: int, where: str, published: int) -> None:
+    """Warn where a split is not as large as published.
+
+    Args:
+        what: Data set and split.
+        found: Images that there are.
+        where: Folder or file that has them.
+        published: Images that there should be.
+    """
+    missing = published - found
+    if missing:
+        rank_zero_warn(
+            f"{what} has {found} images in {where}, published are {published}: {abs(missing)} are "
+            f"{'missing' if missing > 0 else 'too many'}. Scores on it are not comparable with published ones."
         )
 
 
@@ -105,16 +125,7 @@ def listed(path: Path, images: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         ValueError: The list is missing or empty, a name is no plain file name, or a file that it names is missing.
     """
-    lines = read_list(path, "one name of an image without suffix on each line")
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise ValueError(f"{path} names no image; expected one name without suffix a line.")
-    outside = [name for name in names if Path(name).name != name or "\\" in name]
-    if outside:
-        raise ValueError(
-            f"{path} names {outside[0]!r}; expected names without folders, as in 2007_000033: nothing outside "
-            f"{images} is read."
-        )
+    names = listed_names(path, images)
     pairs = [(images / f"{name}.jpg", masks / f"{name}.png") for name in names]
     missing = [file for pair in pairs for file in pair if not file.is_file()]
     if missing:
@@ -123,3 +134,26 @@ def listed(path: Path, images: Path, masks: Path) -> list[tuple[Path, Path]]:
             "Unpack the data set again, or take the names out of the list."
         )
     return pairs
+
+
+def listed_names(path: Path, folder: Path) -> list[str]:
+    """The names that a list file holds, one stem a line.
+
+    Args:
+        path: The list.
+        folder: Where the files of these names are, for messages.
+
+    Raises:
+        ValueError: The list is missing or empty, or a name is no plain file name.
+    """
+    lines = read_list(path, "one name of an image without suffix on each line")
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{path} names no image; expected one name without suffix a line.")
+    outside = [name for name in names if Path(name).name != name or "\\" in name]
+    if outside:
+        raise ValueError(
+            f"{path} names {outside[0]!r}; expected names without folders, as in 2007_000033: nothing outside "
+            f"{folder} is read."
+        )
+    return names

@@ -1,5 +1,7 @@
 """What happens to an image and its labels before a batch, on torchvision v2 and its tv_tensors."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -19,6 +21,38 @@ _MOST = 0.75  # largest part of a crop that one class may fill
 # The recipes pad after normalisation, with 0: the mean. This is SigLIP 2's, and within 0.4 standard deviations of
 # ImageNet's; a data module does not know the backbone.
 _GREY = 128
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The height and width at which a whole image just fits into a size; its shape is kept.
+
+    Args:
+        size: Height and width [px].
+        turns: The size may lie on its side: its long side goes along that of the image.
+    """
+
+    size: Size
+    turns: bool = False
+
+    def of(self, image: Sequence[int], factor: float = 1.0) -> Size:
+        """Of an image of this height and width [px], times ``factor``.
+
+        At least 2 px: antialiased resizing needs them.
+        """
+        height, width = self.size
+        if self.turns and (height < width) != (image[0] < image[1]):
+            height, width = width, height
+        factor *= min(height / image[0], width / image[1])
+        return max(2, round(image[0] * factor)), max(2, round(image[1] * factor))
+
+    def __str__(self) -> str:
+        short, long = sorted(self.size)
+        return (
+            f"short side {short}, long side at most {long}"
+            if self.turns
+            else f"fits into {self.size[0]} x {self.size[1]}"
+        )
 
 
 class ScaleJitter(v2.Transform):

@@ -30,3 +30,9 @@ def test_made_up_colours_differ():
 def test_bad_class_lists_are_refused(classes, message):
     with pytest.raises(ValueError, match=message):
         class_colours(classes)
+
+
+def test_where_labels_are_no_pixels_there_may_be_any_number():
+    assert len(class_colours(1203, most=None)) == 1203 and len(class_colours(300, most=300)) == 300
+    with pytest.raises(ValueError, match="0 classes; expected at least 1"):
+        class_colours([], most=None)

@@ -3,7 +3,15 @@ import torch
 from torchvision import tv_tensors
 
 from heads.data.geometry import Geometry
-from heads.data.transforms import ScaleJitter, ShortSideJitter, VariedCrop, _varied, short_side_size, train_transform
+from heads.data.transforms import (
+    Fit,
+    ScaleJitter,
+    ShortSideJitter,
+    VariedCrop,
+    _varied,
+    short_side_size,
+    train_transform,
+)
 
 
 def picture(height, width):
@@ -65,6 +73,22 @@ def test_images_are_smoothed_and_labels_keep_their_values():
 )
 def test_short_side_keeps_the_shape_up_to_four_to_one(size, short, expected):
     assert short_side_size(size, short) == expected
+
+
+@pytest.mark.parametrize(
+    ("fit", "image", "expected"),
+    [
+        (Fit((48, 64)), (24, 32), (48, 64)),
+        (Fit((48, 64)), (60, 40), (48, 32)),
+        (Fit((48, 64), turns=True), (60, 40), (64, 43)),
+        (Fit((48, 64), turns=True), (60, 10), (64, 11)),
+        (Fit((48, 64), turns=True), (20, 20), (48, 48)),
+        (Fit((64, 48), turns=True), (30, 40), (48, 64)),
+        (Fit((48, 64)), (1, 9000), (2, 64)),
+    ],
+)
+def test_a_fit_keeps_the_shape_and_may_lie_on_its_side(fit, image, expected):
+    assert fit.of(image) == expected
 
 
 def test_short_side_covers_its_range():
