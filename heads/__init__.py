@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.ade20k import ADE20K
     from .data.cityscapes import Cityscapes
+    from .data.coco import COCODetection
+    from .data.coco_folder import COCOFolder
     from .data.coco_stuff import COCOStuff
     from .data.generated_scenes import GeneratedScenes
     from .data.kitti import KITTIEigen
+    from .data.lvis import LVIS
     from .data.module import DenseDataModule
     from .data.navi import NAVI
     from .data.nyu import NYUv2, NYUv2BTS
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from .data.pascal import PascalContext, PascalVOC
     from .data.segmentation_folder import SegmentationFolder
     from .data.surface_folders import DepthFolder, NormalsFolder
+    from .data.voc_detection import PascalVOCDetection, VOCFolder
     from .depth import DepthTask
     from .extractor import Extractor
     from .loading import export, load
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ADE20K": "data.ade20k",
+    "COCODetection": "data.coco",
+    "COCOFolder": "data.coco_folder",
     "COCOStuff": "data.coco_stuff",
     "Cityscapes": "data.cityscapes",
     "DenseDataModule": "data.module",
@@ -37,6 +43,7 @@ _HOMES = {
     "Extractor": "extractor",
     "GeneratedScenes": "data.generated_scenes",
     "KITTIEigen": "data.kitti",
+    "LVIS": "data.lvis",
     "NAVI": "data.navi",
     "NYUv2": "data.nyu",
     "NYUv2BTS": "data.nyu",
@@ -45,8 +52,10 @@ _HOMES = {
     "NormalsTask": "normals",
     "PascalContext": "data.pascal",
     "PascalVOC": "data.pascal",
+    "PascalVOCDetection": "data.voc_detection",
     "SegmentationFolder": "data.segmentation_folder",
     "SegmentationTask": "segmentation",
+    "VOCFolder": "data.voc_detection",
     "export": "loading",
     "load": "loading",
     "push": "sharing",
@@ -54,7 +63,10 @@ _HOMES = {
 
 __all__ = [
     "ADE20K",
+    "LVIS",
     "NAVI",
+    "COCODetection",
+    "COCOFolder",
     "COCOStuff",
     "Cityscapes",
     "DenseDataModule",
@@ -70,8 +82,10 @@ __all__ = [
     "NormalsTask",
     "PascalContext",
     "PascalVOC",
+    "PascalVOCDetection",
     "SegmentationFolder",
     "SegmentationTask",
+    "VOCFolder",
     "export",
     "load",
     "push",

@@ -8,6 +8,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from heads import COCODetection
+
 FRAMES = 4
 
 
@@ -106,3 +108,120 @@ def navi_scene(folder):
         camera = {"q": [1, 0, 0, 0], "t": [0, 0, 0], "focal_length": 3000.0, "camera_model": "pixel_5"}
         rows.append({"filename": f"{name}.jpg", "image_size": [4000, 3000], "camera": camera, "split": "train"})
     (folder / "annotations.json").write_text(json.dumps(rows))
+
+
+SIZES = {"a.jpg": (60, 80), "b.jpg": (80, 60), "more/c.jpg": (50, 90), "d.jpg": (64, 64)}  # height, width
+
+
+def coco_json(names=("cat", "dog", "cow"), sizes=SIZES):
+    """COCO's json of four images: three objects on the first, one of them a crowd, one on the next two, none on d.jpg.
+
+    Category ids have gaps and are not in order; masks are an RLE for the crowd, else polygons.
+    """
+    ids = [2 * number + 1 for number in range(len(names))]
+    categories = [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)]
+    images = [
+        {"id": 100 - i, "file_name": name, "height": height, "width": width}
+        for i, (name, (height, width)) in enumerate(sizes.items())
+    ]
+    annotations = []
+    places = [(0, 0, [10.5, 20.25, 30.0, 15.5]), (0, 1, [0, 0, 40, 30]), (0, 1, [50, 10, 20, 40])]
+    for image, label, box in [*places, (1, 2, [5, 30, 40, 45]), (2, 0, [20.75, 10, 60, 30])]:
+        left, top, width, height = box
+        right, bottom = left + width, top + height
+        annotations.append(
+            {
+                "id": len(annotations) + 7,
+                "image_id": images[image]["id"],
+                "category_id": ids[label % len(ids)],
+                "bbox": box,
+                "area": width * height / 2,
+                "iscrowd": 0,
+                "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+            }
+        )
+    annotations[1] |= {"iscrowd": 1, "segmentation": {"size": [60, 80], "counts": [0, 30 * 60, 50 * 60]}}
+    return {"images": images, "annotations": annotations, "categories": categories[::-1]}
+
+
+def write_coco(path, folder, content=None, sizes=SIZES):
+    """The json, and its images below a folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content or coco_json(sizes=sizes)))
+    for name, size in sizes.items():
+        save(folder / name, np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+
+
+@pytest.fixture
+def coco_folder(tmp_path):
+    """An own data set in COCO's format, as COCOFolder expects it by default."""
+    for split in ("train", "val"):
+        write_coco(tmp_path / "annotations" / f"{split}.json", tmp_path / split)
+    return tmp_path
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """COCO 2017 with four images a split, its 80 categories, and a box without height in train, as published."""
+    for split in ("train", "val"):
+        content = coco_json(list(COCODetection().classes))
+        if split == "train":
+            flat = content["annotations"][0] | {"id": 2206849, "bbox": [9.98, 20.0, 30.0, 0.0]}
+            content["annotations"].append(flat)
+        write_coco(tmp_path / "annotations" / f"instances_{split}2017.json", tmp_path / f"{split}2017", content)
+    return tmp_path
+
+
+@pytest.fixture
+def lvis(tmp_path):
+    """LVIS v1 with five classes; an image of val lies in COCO's training folder, and files have no file_name."""
+    for split in ("train", "val"):
+        content = coco_json([f"thing_{i}" for i in range(5)])
+        for category, frequency in zip(content["categories"], "rcffr", strict=True):
+            category["frequency"] = frequency
+        for image, folder in zip(content["images"], ("train2017", "val2017", "val2017", "val2017"), strict=True):
+            name = f"{folder}/{split}_{image['id']}.jpg"
+            save(tmp_path / name, np.zeros((image["height"], image["width"], 3), np.uint8))
+            del image["file_name"]
+            image |= {"coco_url": f"http://images.cocodataset.org/{name}", "not_exhaustive_category_ids": []}
+            image["neg_category_ids"] = [1, 3]
+        (tmp_path / f"lvis_v1_{split}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def write_voc(base, lists, names, first=1):
+    """Images of 60 x 80 px in VOC's layout; each has a box of each name, from pixel 10, 20 to 40, 50 of ``first``."""
+    for name in dict.fromkeys(name for held in lists.values() for name in held):
+        save(base / "JPEGImages" / f"{name}.jpg", np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+        box = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>".format(
+            *(pixel + first for pixel in (10, 20, 40, 50))
+        )
+        objects = "".join(
+            f"<object><name>{kind}</name><difficult>{i % 2}</difficult>{box}</object>" for i, kind in enumerate(names)
+        )
+        size = "<size><width>80</width><height>60</height><depth>3</depth></size>"
+        path = base / "Annotations" / f"{name}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>")
+    for held, stems in lists.items():
+        path = base / "ImageSets" / "Main" / f"{held}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{stem}\n" for stem in stems))
+
+
+VOC_LISTS = {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"], "test": ["d", "e"]}
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """VOCdevkit with five images a year."""
+    for year in (2007, 2012):
+        write_voc(tmp_path / "VOCdevkit" / f"VOC{year}", VOC_LISTS, ["cat", "dog"])
+    return tmp_path
+
+
+@pytest.fixture
+def voc_folder(tmp_path):
+    """An own data set in VOC's layout with two classes."""
+    write_voc(tmp_path, VOC_LISTS, ["WBC", "RBC"])
+    return tmp_path
