@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .annotations import Annotations, Entry
 from .geometry import Geometry
 from .image_folder import described, predict_folder
+from .instance_masks import encode
 from .module import DenseDataModule, Sample
 from .sampling import SampleKey
 from .scenes import CLASSES, render
@@ -64,6 +66,7 @@ class GeneratedScenes(DenseDataModule):
         self.fresh = fresh
         self.predict_images = predict_images
         self.test_split = "test"
+        self._truth: dict[str, Annotations] = {}
 
     def setup(self, stage: str) -> None:
         """Make the stage's splits."""
@@ -72,8 +75,20 @@ class GeneratedScenes(DenseDataModule):
             return
         splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]
         for split in splits:
-            fresh = self.fresh and split == "train"
-            self.datasets[split] = SceneDataset(split, self.counts[split], self.img_size, self.seed, fresh)
+            self.datasets[split] = self._scenes(split)
+
+    def truth(self, split: str) -> Annotations:
+        """The visible solids of val or test as COCO has them, boxes and masks; rendered once.
+
+        An image's id is its index, a category's id its label and 1. Every class is a category, the room's parts too.
+        """
+        if split not in self._truth:
+            self._truth[split] = _annotations(f"generated scenes, {split}", self._scenes(split))
+        return self._truth[split]
+
+    def _scenes(self, split: str) -> "SceneDataset":
+        fresh = self.fresh and split == "train"
+        return SceneDataset(split, self.counts[split], self.img_size, self.seed, fresh)
 
 
 class SceneDataset(Dataset[Sample]):
@@ -106,4 +121,35 @@ class SceneDataset(Dataset[Sample]):
             for key in ("mask", "depth", "normal", "boxes", "labels", "instance_masks", "intrinsics")
         }
         image: Tensor = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
-        return described(Path(name), image, Geometry.of(self.img_size)) | arrays | {"caption": scene.caption}
+        arrays["area"] = arrays["instance_masks"].sum((1, 2)).float()
+        arrays["iscrowd"] = torch.zeros(len(scene.labels), dtype=torch.bool)
+        sample = described(Path(name), image, Geometry.of(self.img_size))
+        return sample | arrays | {"caption": scene.caption, "image_id": index}
+
+
+def _annotations(source: str, scenes: SceneDataset) -> Annotations:
+    """The solids of the scenes as COCO has them."""
+    images: list[Entry] = []
+    found: list[Entry] = []
+    for index in range(len(scenes)):
+        sample = scenes[0, index]
+        height, width = sample["size"]
+        images.append({"id": index, "file_name": sample["path"], "height": height, "width": width})
+        found += [_annotation(sample, place) for place in range(len(sample["labels"]))]
+    for number, annotation in enumerate(found, 1):  # from 1, because pycocotools takes 0 for no match
+        annotation["id"] = number
+    categories: list[Entry] = [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]
+    return Annotations(source, images, categories, found)
+
+
+def _annotation(sample: Sample, place: int) -> Entry:
+    """A solid of a scene; its id is still to be given."""
+    left, top, right, bottom = sample["boxes"][place].tolist()
+    return {
+        "image_id": sample["image_id"],
+        "category_id": int(sample["labels"][place]) + 1,
+        "bbox": [left, top, right - left, bottom - top],
+        "area": float(sample["area"][place]),
+        "iscrowd": 0,
+        "segmentation": encode(sample["instance_masks"][place]),
+    }

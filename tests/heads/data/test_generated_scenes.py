@@ -1,7 +1,13 @@
+import contextlib
+import io
+
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from heads import GeneratedScenes, SegmentationTask
+from heads.data.instance_masks import instance_mask
 
 
 def scenes(**changed):
@@ -16,7 +22,7 @@ def batches(module, split="train", epoch=0):
 
 
 def by_name(part):
-    return {name: image for b in part for name, image in zip(b["image_id"], b["image"], strict=True)}
+    return {name: image for b in part for name, image in zip(b["path"], b["image"], strict=True)}
 
 
 def same(one, other):
@@ -50,9 +56,11 @@ def test_a_training_batch_is_stacked_and_a_test_batch_is_as_documented():
         for i in range(2):
             count = len(batch["labels"][i])
             assert batch["boxes"][i].shape == (count, 4) and batch["instance_masks"][i].shape == (count, *size)
+            assert batch["area"][i].tolist() == batch["instance_masks"][i].sum((1, 2)).tolist()
+            assert batch["iscrowd"][i].tolist() == [False] * count
             assert batch["size"][i] == batch["original_size"][i] == batch["geometry"][i].image_size == size
     assert 0 <= train["image"].min() and train["image"].max() <= 1 and train["image"].dtype == torch.float32
-    assert test["image_id"] == ["test-000000", "test-000001"]
+    assert test["image_id"] == [0, 1] and test["path"] == ["test-000000", "test-000001"]
 
 
 def test_no_two_splits_epochs_or_seeds_share_a_scene():
@@ -102,3 +110,37 @@ def test_splits_are_described_by_name_and_number():
     module.setup("test")
     for split, images in (("val", 2), ("test", 3)):
         assert module.describe(split) == {"data": "GeneratedScenes", "split": split, "images": images, "seed": 1}
+
+
+def test_the_truth_is_what_the_samples_hold_in_the_format_of_coco():
+    module = scenes()
+    truth, (first, second) = module.truth("test"), batches(module, "test")
+    assert module.truth("test") is truth and truth.names == list(module.classes)
+    ids = first["image_id"] + second["image_id"]
+    assert [image["id"] for image in truth.images] == ids == [0, 1, 2]
+    assert [a["id"] for a in truth.annotations] == [*range(1, len(truth.annotations) + 1)]
+    found = truth.by_image()
+    for batch in (first, second):
+        for i, image_id in enumerate(batch["image_id"]):
+            objects = found[image_id]
+            xyxy = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in objects)]
+            assert xyxy == batch["boxes"][i].tolist() and [a["area"] for a in objects] == batch["area"][i].tolist()
+            assert [truth.category_ids.index(a["category_id"]) for a in objects] == batch["labels"][i].tolist()
+            masks = [instance_mask(a, 32, 48) for a in objects]
+            assert all(torch.equal(a, b) for a, b in zip(masks, batch["instance_masks"][i], strict=True))
+    assert module.truth("val").coco()["annotations"] != truth.coco()["annotations"]
+
+
+def test_pycocotools_finds_the_truth_in_itself():
+    truth = scenes(test_images=6).truth("test")
+    index = COCO()
+    index.dataset = truth.coco()
+    with contextlib.redirect_stdout(io.StringIO()):
+        index.createIndex()
+        found = index.loadRes([a | {"score": 1.0} for a in truth.annotations])
+        for kind in ("bbox", "segm"):
+            scores = COCOeval(index, found, kind)
+            scores.evaluate()
+            scores.accumulate()
+            scores.summarize()
+            assert scores.stats[0] == 1
