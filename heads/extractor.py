@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from siglip2_backbone import VARIANTS, FeatureMaps, Pyramid, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import variant_of
 from siglip2_backbone.factory import pyramid_of
-from siglip2_backbone.features import absolute_indices, in_order_asked
+from siglip2_backbone.features import in_order_asked
+from siglip2_backbone.indices import absolute_indices
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 from siglip2_backbone.pyramid import SFP_CHANNELS, PyramidKind
 from siglip2_backbone.sources import open_checkpoint, without_scheme

@@ -6,8 +6,9 @@ Importing this package registers the models ``siglip2_*`` with timm.
 from . import registry as registry  # registers the names
 from .dino import as_dino
 from .factory import create_backbone
-from .features import FeatureMaps, tap_indices
+from .features import FeatureMaps
 from .fingerprint import fingerprint
+from .indices import tap_indices
 from .pyramid import Pyramid, ResampledPyramid, SimpleFeaturePyramid
 from .torchvision_backbone import as_torchvision
 from .tower import Siglip2VisionTransformer

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .features import FeatureMaps, absolute_indices
+from .features import FeatureMaps
+from .indices import absolute_indices
 from .tower import Siglip2VisionTransformer
 
 Layer = Tensor | tuple[Tensor, Tensor]

@@ -6,51 +6,8 @@ from typing import Any
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
+from .indices import absolute_indices
 from .tower import Siglip2VisionTransformer
-
-
-def tap_indices(depth: int, n: int = 4) -> list[int]:
-    """``n`` blocks spread evenly over ``depth``, the last one always among them: ``depth * k // n - 1``, k = 1..n.
-
-    Raises:
-        ValueError: ``n`` is not in 1..depth.
-    """
-    if not 1 <= n <= depth:
-        raise ValueError(f"n is {n}; expected 1 to {depth}, the number of blocks.")
-    return [depth * k // n - 1 for k in range(1, n + 1)]
-
-
-def absolute_indices(
-    depth: int, asked: int | Sequence[int] | None, option: str = "out_indices", unit: str = "block"
-) -> list[int]:
-    """Indices as asked for, counted from the start.
-
-    Args:
-        depth: Number of blocks (or other units).
-        asked: Indices (negative ones count from the end), an int n for the last n as in timm, or ``None`` for four by
-            :func:`tap_indices`.
-        option: What messages call ``asked``.
-        unit: What messages call the things that are counted.
-
-    Raises:
-        ValueError: An index is not an integer, is out of range or occurs twice.
-    """
-    if asked is None:
-        return tap_indices(depth, min(4, depth))
-    indices: list[Any] = []
-    if type(asked) is int:
-        indices = list(range(depth))[-asked:] if 0 < asked <= depth else []
-    elif isinstance(asked, Sequence) and not isinstance(asked, str):
-        indices = list(asked)
-    if not indices or not all(type(i) is int and -depth <= i < depth for i in indices):
-        raise ValueError(
-            f"{option} is {asked!r}; expected {unit} indices from {-depth} to {depth - 1}, each an int, in a list, or "
-            f"an int n from 1 to {depth} for the last n {unit}s."
-        )
-    indices = [i % depth for i in indices]
-    if twice := [i for i in indices if indices.count(i) > 1]:
-        raise ValueError(f"{option} is {asked!r}, which names {unit} {twice[0]} twice; name each once.")
-    return indices
 
 
 def in_order_asked(maps: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
@@ -65,6 +22,7 @@ class TowerWrapper(nn.Module):
     model: Siglip2VisionTransformer
     feature_info: Any  # timm's FeatureInfo
     out_indices: list[int]
+    norm: bool
 
     def _carry(self, model: Siglip2VisionTransformer) -> None:
         """Show what clients of timm read on a model."""

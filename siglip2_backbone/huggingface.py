@@ -26,7 +26,7 @@ from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
 from .factory import build_tower, create_backbone, pretrained_cfg, unknown_name
-from .features import tap_indices
+from .indices import tap_indices
 from .positions import PosInterp
 from .tower import Siglip2VisionTransformer
 from .variants import CUSTOM, VARIANTS, Variant, by_hub_id

@@ -13,7 +13,8 @@ from timm.layers import LayerNorm2d
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from .features import TowerWrapper, absolute_indices
+from .features import TowerWrapper
+from .indices import absolute_indices
 from .tower import Siglip2VisionTransformer
 
 STRIDES = (4, 8, 16, 32)

@@ -1,15 +1,24 @@
 """The SigLIP 2 vision tower as a subclass of timm's VisionTransformer: one class for all 17 checkpoints."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial, update_wrapper
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm, PatchEmbed, to_2tuple
+from timm.layers import Attention, LayerNorm, PatchEmbed, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from .positions import PosInterp, check_rule, resample
+from .windows import GridAttention, flattened, global_indices
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _as_in_timm(method: _Method) -> _Method:
+    """Show the signature of the method that it overrides, which has more options in later versions of timm."""
+    update_wrapper(method, getattr(VisionTransformer, method.__name__), assigned=(), updated=())
+    return method
 
 
 class CellPatchEmbed(PatchEmbed):
@@ -70,6 +79,10 @@ class Siglip2VisionTransformer(VisionTransformer):
         num_heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs.
         pos_interp: How the position table is resampled off its own grid.
+        window_size: Side [cells] of the windows that blocks attend within, see
+            :class:`~siglip2_backbone.windows.GridAttention`; ``None`` to attend everywhere. It changes no weight.
+        global_blocks: The blocks that attend everywhere all the same, negative ones counting from the end; four spread
+            over the depth by default, none for ``[]``.
         in_chans: Number of image channels.
         num_classes: Classes of an untrained linear classifier on the pooled output; 0 for none.
         global_pool: ``"map"`` for the MAP head; ``"avg"``, ``"max"``, ``"avgmax"`` or ``""`` drop it.
@@ -100,6 +113,8 @@ class Siglip2VisionTransformer(VisionTransformer):
         mlp_dim: int,
         img_size: int | tuple[int, int] | None = None,
         pos_interp: PosInterp = "bicubic_antialias",
+        window_size: int | None = None,
+        global_blocks: Sequence[int] | None = None,
         in_chans: int = 3,
         num_classes: int = 0,
         global_pool: str = "map",
@@ -118,6 +133,11 @@ class Siglip2VisionTransformer(VisionTransformer):
         if not (dynamic_img_size and dynamic_img_pad):
             raise ValueError("dynamic_img_size=False and dynamic_img_pad=False are not offered: every size works.")
         check_rule(pos_interp)
+        everywhere = global_indices(depth, window_size, global_blocks)
+        if window_size is not None and patch_drop_rate:
+            raise ValueError(
+                f"patch_drop_rate is {patch_drop_rate}, but windows need every cell of the map. Leave out one of them."
+            )
         super().__init__(
             img_size=native_size,
             patch_size=patch_size,
@@ -142,11 +162,16 @@ class Siglip2VisionTransformer(VisionTransformer):
             embed_layer=partial(CellPatchEmbed, native_size=native_size),
             norm_layer=partial(LayerNorm, eps=1e-6),
             act_layer="gelu_tanh",
+            attn_layer=Attention if window_size is None else GridAttention,
             device=device,
             dtype=dtype,
         )
         self.table_grid: tuple[int, int] = self.patch_embed.grid_size
         self.pos_interp = pos_interp
+        self.window_size = window_size
+        self.global_blocks = everywhere
+        for i in set(range(depth)) - set(range(depth) if everywhere is None else everywhere):
+            self.blocks[i].attn.window_size = window_size
         self.set_input_size(img_size)
 
     def set_input_size(
@@ -173,8 +198,33 @@ class Siglip2VisionTransformer(VisionTransformer):
             self.patch_embed.set_input_size(img_size=sides)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        """Add positions to ``(B, rows, columns, D)`` and flatten it to ``(B, rows * columns, D)``."""
+        """Add positions to ``(B, rows, columns, D)``, and without windows flatten it to ``(B, rows * columns, D)``."""
         grid = (x.shape[1], x.shape[2])
         positions = resample(self.pos_embed, self.table_grid, grid, self.pos_interp)
         tokens: Tensor = self.pos_drop(x.flatten(1, 2) + positions)
-        return tokens
+        return tokens if self.window_size is None else tokens.reshape(x.shape)
+
+    # With windows cells stay on their grid through all blocks; what comes out is as timm's.
+
+    @_as_in_timm
+    def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Normed tokens ``(B, N, D)`` of the last block."""
+        found: Tensor = super().forward_features(x, *args, **kwargs)
+        return found if self.window_size is None else found.flatten(1, 2)
+
+    @_as_in_timm
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Outputs of blocks, as maps (NCHW) or tokens (NLC)."""
+        options = (indices, return_prefix_tokens, norm, stop_early, output_fmt)
+        found = super().forward_intermediates(x, *options, *args, **kwargs)
+        return found if self.window_size is None else flattened(found, maps=output_fmt == "NCHW")

@@ -1,0 +1,141 @@
+"""Attention within windows: ViTDet's way to large images, on the weights of a tower that attends everywhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from timm.layers import Attention
+from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from .indices import absolute_indices
+
+Grid = tuple[int, int]
+
+
+class GridAttention(Attention):
+    """timm's attention, parameters and all, on the cells ``(B, rows, columns, D)`` of a map.
+
+    It attends everywhere, or within windows that lie side by side from the upper left corner. Along an axis where the
+    map is no longer than a window, the window is the map. What a window lacks beyond the border takes no part: these
+    keys are masked. Where windows divide the map there is no mask, so that flash attention can be used.
+
+    A graph that is exported for open sizes always has the mask. By torch.export it takes maps longer than a window on
+    both axes; as ONNX it takes all.
+
+    Attributes:
+        window_size: Side of a window [cells]; ``None`` to attend everywhere.
+
+    Source: Li et al., arXiv:2203.16527, section 3; facebookresearch/detectron2 @ 0818132, ``modeling/backbone/vit.py``
+    and ``utils.py``. There the normed map is padded with zeros to whole windows of ``window_size``, and what the
+    projection makes of them, its biases, takes part as keys and values.
+    """
+
+    window_size: int | None = None
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Attention of cells ``(B, rows, columns, D)``, in the same shape.
+
+        Raises:
+            ValueError: A mask is given.
+        """
+        if attn_mask is not None or is_causal:
+            raise ValueError("attn_mask and is_causal are not offered by a tower with window_size. Leave them out.")
+        if self.window_size is None:
+            cells: Tensor = super().forward(x.flatten(1, 2))
+            return cells.reshape(x.shape)
+        window = (_side(x.shape[1], self.window_size), _side(x.shape[2], self.window_size))
+        return join(super().forward(*split(x, window)), x.shape, window)
+
+
+def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
+    """Cut a map into windows, whole ones.
+
+    Args:
+        x: Cells ``(B, rows, columns, D)``.
+        window: Rows and columns of a window [cells].
+
+    Returns:
+        Windows ``(B * windows, cells, D)``, zero beyond the border, and what to add to the attention of their keys,
+        ``(B * windows, 1, 1, cells)``: minus infinity beyond the border. ``None`` if the windows divide the map.
+    """
+    batch, rows, columns, _ = x.shape
+    down, across = _count(rows, window[0]), _count(columns, window[1])
+    bottom, right = down * window[0] - rows, across * window[1] - columns
+
+    def tiles(cells: Tensor) -> Tensor:
+        cells = cells.reshape(batch, down, window[0], across, window[1], -1).transpose(2, 3)
+        return cells.reshape(batch * down * across, window[0] * window[1], -1)
+
+    padded = _pad(x, bottom, right)
+    if padded is x:
+        return tiles(x), None
+    return tiles(padded), tiles(_pad(x.new_zeros(batch, rows, columns, 1), bottom, right, float("-inf"))).mT[:, None]
+
+
+def join(windows: Tensor, shape: Sequence[int], window: Grid) -> Tensor:
+    """Put windows ``(B * windows, cells, D)``, as :func:`split` cuts them, together to cells of a ``shape``."""
+    batch, rows, columns, dim = shape
+    down, across = _count(rows, window[0]), _count(columns, window[1])
+    cells = windows.reshape(batch, down, across, *window, dim).transpose(2, 3)
+    cells = cells.reshape(batch, down * window[0], across * window[1], dim)
+    return _pad(cells, rows - down * window[0], columns - across * window[1])
+
+
+def _side(cells: int, window: int) -> int:
+    """Side of a window on an axis of so many cells; of an open number of them in an exported graph nothing is known."""
+    return cells if statically_known_true(cells <= window) else window
+
+
+def _count(cells: int, side: int) -> int:
+    """Number of windows along an axis; all terms are positive, because ONNX rounds a negative quotient up."""
+    return (cells + side - 1) // side
+
+
+def _pad(x: Tensor, bottom: int, right: int, value: float = 0.0) -> Tensor:
+    """Cells with rows and columns added, or taken away; untouched where that is known to be none."""
+    if statically_known_true(bottom == 0) and statically_known_true(right == 0):
+        return x
+    return F.pad(x, (0, 0, 0, right, 0, bottom), value=value)
+
+
+def global_indices(depth: int, window_size: int | None, asked: Sequence[int] | None) -> list[int] | None:
+    """Blocks that attend everywhere, counted from the start; ``None`` if there are no windows and all of them do.
+
+    Args:
+        depth: Number of blocks of the tower.
+        window_size: Side of a window [cells], or ``None``.
+        asked: Block indices, negative ones counting from the end; ``None`` for four by
+            :func:`~siglip2_backbone.tap_indices`, which of 12 blocks are ViTDet's.
+
+    Raises:
+        ValueError: The side is no number of cells, or the indices are no blocks or have no use.
+    """
+    if window_size is None:
+        if asked is not None:
+            raise ValueError(
+                f"global_blocks is {asked!r}, but without window_size every block is global. Pass window_size as well, "
+                "such as 14, or leave global_blocks out."
+            )
+        return None
+    if type(window_size) is not int or window_size < 1:
+        raise ValueError(
+            f"window_size is {window_size!r}; expected the side of a window in cells, at least 1, or None."
+        )
+    return absolute_indices(depth, asked, "global_blocks", list_only=True)
+
+
+def flattened(found: Any, maps: bool) -> Any:
+    """What timm's methods return of cells ``(B, rows, columns, D)``, as they return it of tokens ``(B, N, D)``.
+
+    Args:
+        found: Cells, or a list, tuple or dict with them.
+        maps: A list in it holds maps ``(B, D, rows, columns)``, which stay.
+    """
+    if isinstance(found, Tensor):
+        return found.flatten(1, 2)
+    if isinstance(found, dict):
+        return {key: flattened(value, maps) for key, value in found.items()}
+    if isinstance(found, tuple):
+        return tuple(flattened(value, maps) for value in found)
+    return found if maps else [flattened(value, maps) for value in found]
