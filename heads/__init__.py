@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data.surface_folders import DepthFolder, NormalsFolder
     from .data.voc_detection import PascalVOCDetection, VOCFolder
     from .depth import DepthTask
+    from .detection import DetectionTask
     from .extractor import Extractor
     from .loading import export, load
     from .normals import NormalsTask
@@ -40,6 +41,7 @@ _HOMES = {
     "DenseDataModule": "data.module",
     "DepthFolder": "data.surface_folders",
     "DepthTask": "depth",
+    "DetectionTask": "detection",
     "Extractor": "extractor",
     "GeneratedScenes": "data.generated_scenes",
     "KITTIEigen": "data.kitti",
@@ -72,6 +74,7 @@ __all__ = [
     "DenseDataModule",
     "DepthFolder",
     "DepthTask",
+    "DetectionTask",
     "Extractor",
     "GeneratedScenes",
     "KITTIEigen",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from .base import DenseTask
 from .data.image_folder import resized
 from .data.images import read_image, to_rgb, upright
 from .data.module import collate
-from .data.transforms import Size
+from .data.transforms import Fit, Size
 from .drawing import Drawing
 from .extractor import Extractor
 
@@ -31,6 +32,7 @@ class ImageTask(DenseTask):
         shared: What all tasks share, see :class:`DenseTask`.
     """
 
+    colours: Mapping[str, list[int]] = MappingProxyType({})  # classes, where there are any, in the order of the labels
     head: ClassVar[str] = "decoder"  # the argument that names the head; its own arguments are that and _args
 
     def __init__(
@@ -43,6 +45,19 @@ class ImageTask(DenseTask):
     ) -> None:
         self.img_size = (img_size[0], img_size[1])
         super().__init__(backbone, build_head, {**own, "img_size": self.img_size}, **shared)
+
+    def card(self) -> dict[str, Any]:
+        """The base card with the classes, where there are classes."""
+        return super().card() | ({"classes": self.colours} if self.colours else {})
+
+    def check_card(self, card: Mapping[str, Any], source: str) -> None:
+        """Also refuse a head with other classes."""
+        super().check_card(card, source)
+        if self.colours and list(card["classes"]) != list(self.colours):
+            raise ValueError(
+                f"{source} has the classes {list(card['classes'])}; this task has {list(self.colours)}. Use the class "
+                "list that the head was trained with."
+            )
 
     def protocol(self) -> dict[str, Any]:
         """The base protocol with the size of the images and the head."""
@@ -82,13 +97,13 @@ class ImageTask(DenseTask):
         """:meth:`answer`, for the trainer."""
         return self.answer(batch)
 
-    def test_size(self) -> Size | int:
-        """What ``predict`` resizes an image to: height and width, or the short side, its shape kept [px]."""
+    def test_size(self) -> Size | int | Fit:
+        """What ``predict`` resizes an image to, see :func:`heads.data.image_folder.resized`."""
         return self.img_size
 
     @torch.no_grad()
     def predict(
-        self, image: str | Path | Image.Image | np.ndarray | Tensor, size: tuple[int, int] | int | None = None
+        self, image: str | Path | Image.Image | np.ndarray | Tensor, size: tuple[int, int] | int | Fit | None = None
     ) -> Any:
         """What the task finds in one image, at its own size.
 

@@ -18,6 +18,7 @@ from siglip2_backbone.hub import HUB_ID, Fetch, download
 from .base import CARD, DenseTask
 from .checkpoint_files import read_checkpoint
 from .depth import DepthTask
+from .detection import DetectionTask
 from .extractor import Extractor
 from .files import file_sha256, whole_file
 from .model_card import model_card
@@ -26,7 +27,9 @@ from .results import finite, result_of
 from .segmentation import SegmentationTask
 from .sweep import without_sweep
 
-TASKS: dict[str, type[DenseTask]] = {task.task: task for task in (SegmentationTask, DepthTask, NormalsTask)}
+TASKS: dict[str, type[DenseTask]] = {
+    task.task: task for task in (SegmentationTask, DepthTask, NormalsTask, DetectionTask)
+}
 FILES = WEIGHTS, DESCRIPTION, PAGE = "head.safetensors", "head.json", "README.md"
 _NO_ID = {".ckpt", ".safetensors", ".json", ".pt", ".pth", ".bin"}  # what ends so was meant as a path
 

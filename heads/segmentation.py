@@ -101,10 +101,6 @@ class SegmentationTask(MapTask):
         self.criterion = build_loss(len(self.colours), losses, **(loss_args or {}))
         self.predicted: list[Scores] = []  # what the labels of the last batch of ``siglip2 predict`` were read from
 
-    def card(self) -> dict[str, Any]:
-        """The base card with the classes, in the order of the label values."""
-        return super().card() | {"classes": self.colours}
-
     def protocol(self) -> dict[str, Any]:
         """The base protocol with how a test image is looked at."""
         return super().protocol() | self.inference.described()
@@ -112,15 +108,6 @@ class SegmentationTask(MapTask):
     def test_size(self) -> Size | int:
         """The size of the images, or where windows slide over an image its short side."""
         return self.img_size if self.inference.mode == "whole" else min(self.img_size)
-
-    def check_card(self, card: Any, source: str) -> None:
-        """Also refuse a head with other classes."""
-        super().check_card(card, source)
-        if list(card["classes"]) != list(self.colours):
-            raise ValueError(
-                f"{source} has the classes {list(card['classes'])}; this task has {list(self.colours)}. Use the class "
-                "list that the head was trained with."
-            )
 
     def loss(self, output: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss of the logits upsampled to the pixels, over the pixels that are not ignored."""

@@ -1,6 +1,6 @@
 """Pictures side by side on one sheet: an image beside what was found in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -20,7 +20,7 @@ def sheet(
     *,
     height: int = 256,
     titles: Sequence[str] = (),
-    legend: dict[str, list[int]] | None = None,
+    legend: Mapping[str, list[int]] | None = None,
 ) -> Image.Image:
     """One row an image, all at the size of the row's first picture when that is ``height`` high.
 

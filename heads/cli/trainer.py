@@ -71,7 +71,7 @@ class DenseCLI(LightningCLI):
         """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Go by the task's score, turn ``best`` and ``last`` into paths, and keep predictions out of memory."""
+        """Go by the task's score, turn ``best`` and ``last`` into paths, keep predictions out of memory, and scores to one table."""
         config = self.config[self.subcommand]
         saver = config["checkpoint"]
         saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
@@ -80,6 +80,8 @@ class DenseCLI(LightningCLI):
         )
         if self.subcommand == "predict":
             config["return_predictions"] = False
+        if self.subcommand == "test":
+            config["verbose"] = False  # ResultWriter has said it
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""

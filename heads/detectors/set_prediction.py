@@ -94,7 +94,7 @@ class SetPrediction(Detector):
         self.norm = nn.LayerNorm(dim)
         self.outputs = nn.ModuleList(Output(dim, num_classes) for _ in range(layers))
 
-    def forward(self, maps: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
+    def every_layer(self, maps: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
         """What every layer says: logits ``(layers, B, queries, classes)``, and boxes ``(layers, B, queries, 4)``.
 
         Args:
@@ -136,14 +136,14 @@ class SetPrediction(Detector):
         Raises:
             ValueError: A label is no class.
         """
-        logits, boxes = self(maps, sizes)
+        logits, boxes = self.every_layer(maps, sizes)
         relative = [self._relative(*of_image) for of_image in zip(targets, sizes, strict=True)]
         losses: dict[str, Tensor] = self.criterion(logits, boxes, relative)
         return losses
 
     def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
         """The pairs of query and class with the highest scores; a query can stand for several classes."""
-        logits, boxes = self(maps, sizes)
+        logits, boxes = self.every_layer(maps, sizes)
         return [self._kept(*of_image) for of_image in zip(logits[-1].sigmoid(), boxes[-1], sizes, strict=True)]
 
     def _relative(self, target: Target, size: Size) -> Target:

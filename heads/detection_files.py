@@ -1,0 +1,103 @@
+"""What `siglip2 predict` writes of detections: drawings, and one json in COCO's format."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as rle_masks
+
+from .data.annotations import Entry
+from .data.images import read_image
+from .data.instance_masks import instance_mask
+from .detection_entries import entries_of
+from .distributed import gather_objects
+from .drawing import Drawing
+from .files import whole_file
+
+DETECTIONS = "detections.json"
+
+
+class DetectionFiles:
+    """Draws photographs one by one, and writes their detections together.
+
+    Args:
+        colours: The classes with their colours, in the order of the labels.
+    """
+
+    def __init__(self, colours: Mapping[str, Sequence[int]]) -> None:
+        self.colours = colours
+        self._photos: list[tuple[str, dict[str, Any]]] = []
+
+    def write(self, found: dict[str, Any], photo: Path, folder: Path, drawing: Drawing) -> None:
+        """``drawings/NAME.jpg``; what was found is kept for ``detections.json``.
+
+        Raises:
+            ValueError: A file cannot be written.
+        """
+        with whole_file(folder / "drawings" / f"{photo.stem}.jpg") as partial:
+            draw(found, Image.fromarray(read_image(photo).permute(1, 2, 0).numpy()), self.colours, drawing).save(
+                partial, quality=90
+            )
+        self._photos.append((photo.name, found))
+
+    def write_together(self, folder: Path) -> None:
+        """``detections.json``, of all processes, each of which writes the same.
+
+        Raises:
+            ValueError: The file cannot be written.
+        """
+        photos = [photo for found in gather_objects(self._photos) for photo in found]
+        self._photos = []
+        with whole_file(folder / DETECTIONS) as partial:
+            partial.write_text(json.dumps(coco_dataset(photos, list(self.colours))) + "\n", encoding="utf-8")
+
+
+def coco_dataset(photos: Sequence[tuple[str, dict[str, Any]]], names: Sequence[str]) -> dict[str, Any]:
+    """Photographs and what was found in them as a data set of COCO's format, whose annotations have a score.
+
+    Args:
+        photos: File names, and what :func:`heads.detection_entries.original` returns of each.
+        names: The classes; their ids are 1, 2 and so on.
+    """
+    images: list[Entry] = []
+    annotations: list[Entry] = []
+    for image_id, (name, found) in enumerate(sorted(photos, key=lambda photo: photo[0]), 1):
+        height, width = found["size"]
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        for entry in entries_of(found, image_id, range(1, len(names) + 1)):
+            rle = entry.get("segmentation")
+            area = float(rle_masks.area(rle)) if rle else entry["bbox"][2] * entry["bbox"][3]
+            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": 0})
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def draw(
+    found: dict[str, Any], photo: Image.Image, colours: Mapping[str, Sequence[int]], drawing: Drawing
+) -> Image.Image:
+    """A photograph with boxes, names, scores and masks, those with the highest scores on top."""
+    shown = [i for i, score in enumerate(found["scores"].tolist()) if score >= drawing.threshold][::-1]
+    names, rgb = list(colours), np.array(list(colours.values()), dtype=np.uint8)
+    labels = found["labels"].tolist()
+    if "segmentations" in found:
+        pixels = np.array(photo)
+        for i in shown:
+            inside = instance_mask({"segmentation": found["segmentations"][i]}, *pixels.shape[:2]).numpy()
+            mixed = (1 - drawing.opacity) * pixels[inside] + drawing.opacity * rgb[labels[i]]
+            pixels[inside] = mixed.round().astype(np.uint8)
+        photo = Image.fromarray(pixels)
+    pen, width = ImageDraw.Draw(photo), max(1, round(min(photo.size) / 250))
+    height = max(10, min(photo.size) / 32)
+    font = ImageFont.load_default(height)
+    for i in shown:
+        left, top, right, bottom = found["boxes"][i].tolist()
+        colour = tuple(rgb[labels[i]].tolist())
+        pen.rectangle((left, top, right, bottom), outline=colour, width=width)
+        text = f"{names[labels[i]]} {found['scores'][i].item():.2f}"
+        frame = pen.textbbox((left, top), text, font=font, anchor="lb" if top > height + width else "lt")
+        pen.rectangle(frame, fill=colour)
+        pen.text(frame[:2], text, fill="black" if sum(colour) > 380 else "white", font=font, anchor="lt")
+    return photo
