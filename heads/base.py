@@ -22,7 +22,16 @@ from .optim import Schedule, WarmupSchedule, backbone_groups, head_groups
 from .sweep import label, settings
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
-_READING = ("layers", "norm", "pooled", "pyramid", "precision", "tune", "lora")  # how a head sees its backbone
+_READING = (
+    "layers",
+    "norm",
+    "pooled",
+    "pyramid",
+    "precision",
+    "tune",
+    "lora",
+    "tower_args",
+)  # how a head sees its backbone
 CARD = "siglip2_head"  # key of a checkpoint under which a task describes itself
 
 
@@ -49,6 +58,7 @@ class DenseTask(LightningModule):
         lora: rank, alpha, dropout and targets of the adapters.
         grad_checkpointing: Recompute the backbone's blocks in the backward pass, to save memory.
         compile: Compile the backbone with torch.compile.
+        tower_args: Further arguments of a SigLIP 2 tower: window_size, global_blocks, drop_path_rate, pos_interp.
         lr: Peak learning rate of AdamW.
         weight_decay: Decay of matrices and kernels; biases, norms and positions do not decay.
         layer_decay: Factor on the learning rate from each of the backbone's layers to the one below it.
@@ -82,6 +92,7 @@ class DenseTask(LightningModule):
         lora: dict[str, Any] | None = None,
         grad_checkpointing: bool = False,
         compile: bool = False,
+        tower_args: dict[str, Any] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 1e-3,
         layer_decay: float = 1.0,
@@ -114,6 +125,7 @@ class DenseTask(LightningModule):
                 lora=lora,
                 grad_checkpointing=grad_checkpointing,
                 compile=compile,
+                tower_args=tower_args,
             )
         self.extractor = backbone
         self.settings = settings(lr, weight_decay, sweep)

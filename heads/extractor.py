@@ -25,6 +25,7 @@ from siglip2_backbone.sources import open_checkpoint, without_scheme
 from siglip2_backbone.variants import by_hub_id
 
 from .lora import LoraSpec, add_adapters
+from .tower_args import check_tower_args, tower_args_of
 
 Precision = Literal["float32", "bfloat16"]
 Tune = Literal["frozen", "full", "lora"]
@@ -52,6 +53,8 @@ class Extractor(nn.Module):
         lora: rank, alpha, dropout and targets of the adapters, see :class:`heads.lora.LoraSpec`.
         grad_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
         compile: Compile with torch.compile at the first use.
+        tower_args: Further arguments of a SigLIP 2 tower, see :class:`siglip2_backbone.Siglip2VisionTransformer`:
+            ``window_size`` and ``global_blocks`` for large images, ``drop_path_rate``, ``pos_interp``.
 
     Attributes:
         channels: Channels of each map.
@@ -82,19 +85,22 @@ class Extractor(nn.Module):
         lora: Mapping[str, Any] | None = None,
         grad_checkpointing: bool = False,
         compile: bool = False,
+        tower_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _check_options(precision, tune, lora, grad_checkpointing)
+        given = check_tower_args(tower_args, tune)
         if isinstance(backbone, FeatureMaps | Pyramid):
-            if (layers, norm, pooled, pyramid, pretrained) != (None, True, False, None, True):
+            if (layers, norm, pooled, pyramid, pretrained, given) != (None, True, False, None, True, {}):
                 raise ValueError(
-                    "layers, norm, pooled, pyramid and pretrained belong to create_backbone where it is called first."
+                    "layers, norm, pooled, pyramid, pretrained and tower_args belong to create_backbone where it is "
+                    "called first."
                 )
         elif Path(backbone).expanduser().exists():  # absolute, so that a checkpoint finds it from any folder
             backbone = str(Path(backbone).expanduser().resolve())
         name = None if isinstance(backbone, FeatureMaps | Pyramid) else str(backbone)
         blocks = None if layers is None else list(layers)
-        self.backbone = backbone if name is None else _build(name, blocks, norm, pooled, pyramid, pretrained)
+        self.backbone = backbone if name is None else _build(name, blocks, norm, pooled, pyramid, pretrained, given)
         self.pyramid = self.backbone.kind if isinstance(self.backbone, Pyramid) else None
         if isinstance(self.backbone, Pyramid):
             _check_pyramid(self.backbone, tune)
@@ -125,6 +131,7 @@ class Extractor(nn.Module):
             "lora": None if tune != "lora" else LoraSpec.read(lora).plain(),
             "grad_checkpointing": grad_checkpointing,
             "compile": compile,
+            "tower_args": tower_args_of(self.timm_model, tune),
         }
         if compile:
             self.compile()
@@ -255,13 +262,14 @@ def _build(
     pooled: bool,
     pyramid: PyramidKind | None,
     pretrained: bool,
+    tower_args: dict[str, Any],
 ) -> Any:
     by_timm = _for_timm(backbone)
     source, kind = pyramid_of(backbone, pyramid)
     stages = [-1] if layers is None else layers
     if not by_timm and _is_siglip2(str(source)):
-        blocks: dict[str, Any] = {"layers": layers} if kind else {"out_indices": stages}
-        return create_backbone(source, norm=norm, pooled=pooled, pyramid=kind, pretrained=pretrained, **blocks)
+        more = tower_args | ({"layers": layers} if kind else {"out_indices": stages})
+        return create_backbone(source, norm=norm, pooled=pooled, pyramid=kind, pretrained=pretrained, **more)
     if not by_timm and not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), n=3)
         meant = f" Did you mean {', '.join(near)}?" if near else ""
@@ -270,6 +278,8 @@ def _build(
         raise ValueError(f"pooled=True needs SigLIP 2's MAP head; {backbone} has none. Leave it out.")
     if pyramid:
         raise ValueError(f"pyramid={pyramid!r} is made of SigLIP 2 towers; {backbone} is none. Leave it out.")
+    if tower_args:
+        raise ValueError(f"tower_args={tower_args!r} is for SigLIP 2 towers; {backbone} is none. Leave it out.")
     return OtherMaps(_create(backbone, pretrained), stages, norm=norm)
 
 

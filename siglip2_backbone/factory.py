@@ -276,6 +276,7 @@ def _build(
     tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
     tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
     tower.pretrained_cfg["source"] = "random" if files is None else files.source
+    tower.usual_pos_interp = _tower_args(variant)["pos_interp"]
     model = wrap(tower)
     if files is not None:
         load_tower(tower, files, variant, device)

@@ -167,7 +167,8 @@ class Siglip2VisionTransformer(VisionTransformer):
             dtype=dtype,
         )
         self.table_grid: tuple[int, int] = self.patch_embed.grid_size
-        self.pos_interp = pos_interp
+        self.pos_interp = self.usual_pos_interp = pos_interp  # the factory knows what is usual for the weights
+        self.drop_path_rate = drop_path_rate
         self.window_size = window_size
         self.global_blocks = everywhere
         for i in set(range(depth)) - set(range(depth) if everywhere is None else everywhere):

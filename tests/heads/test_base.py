@@ -1,5 +1,7 @@
 """How every task trains: frozen, fine-tuned or with adapters; what is refused."""
 
+import json
+
 import pytest
 import torch
 
@@ -263,3 +265,52 @@ def test_a_head_on_a_pyramid_does_not_read_the_same_blocks_without_one(make, mon
     assert pyramid.card()["backbone"] == plain.card()["backbone"] | {"name": "siglip2_tiny_patch8_128_pyramid"}
     with pytest.raises(ValueError, match=r"was trained with .*pyramid = 'resample', here None"):
         plain.check_card(pyramid.card(), "a head")
+
+
+WINDOWS = {"window_size": 3, "global_blocks": [1, 3]}
+
+
+@pytest.mark.parametrize("tune", ["frozen", "full"])
+def test_a_head_on_windows_loads_with_them(make, data, trainer, tmp_path, tune):
+    task, image = make(tune=tune, tower_args=WINDOWS), torch.rand(1, 3, 48, 64)
+    fitted = trainer(max_epochs=1)
+    fitted.fit(task, data)
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    expected = task.eval()(image)
+    heads.export(tmp_path / "a.ckpt", tmp_path / "head")
+    for source in (tmp_path / "a.ckpt", tmp_path / "head"):
+        loaded = heads.load(source)
+        assert loaded.protocol()["tower_args"] == WINDOWS and torch.equal(loaded(image), expected)
+
+
+def test_a_head_on_windows_does_not_read_full_attention(make, data, trainer, tmp_path):
+    windowed, full = make(tower_args=WINDOWS), make()
+    assert windowed.card()["backbone"] == full.card()["backbone"]
+    fitted = trainer(max_epochs=1)
+    fitted.fit(windowed, data)
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    for stage in ("fit", "test"):
+        with pytest.raises(ValueError, match=r"was trained with tower_args = .'window_size': 3.*here None"):
+            getattr(trainer(), stage)(make(), data, ckpt_path=tmp_path / "a.ckpt")
+
+
+def test_what_was_stored_before_there_were_windows_is_full_attention(make, data, trainer, tmp_path):
+    fitted, image = trainer(max_epochs=1), torch.rand(1, 3, 48, 64)
+    task = make()
+    fitted.fit(task, data)
+    fitted.save_checkpoint(tmp_path / "new.ckpt")
+    heads.export(tmp_path / "new.ckpt", tmp_path / "head")
+    stored = read_checkpoint(tmp_path / "new.ckpt")
+    assert stored["hyper_parameters"].pop("tower_args") is stored[CARD]["reading"].pop("tower_args") is None
+    torch.save(stored, tmp_path / "old.ckpt")
+    card = json.loads((tmp_path / "head" / "head.json").read_text())
+    assert card["arguments"].pop("tower_args") is card["reading"].pop("tower_args") is None
+    (tmp_path / "head" / "head.json").write_text(json.dumps(card))
+    expected = task.eval()(image)
+    for source in (tmp_path / "old.ckpt", tmp_path / "head"):
+        assert torch.equal(heads.load(source)(image), expected)
+    resumed = trainer(max_epochs=2)
+    resumed.fit(make(), data, ckpt_path=tmp_path / "old.ckpt")
+    assert resumed.current_epoch == 2
+    with pytest.raises(ValueError, match=r"was trained with tower_args = None, here .'window_size': 3"):
+        trainer(max_epochs=2).fit(make(tower_args=WINDOWS), data, ckpt_path=tmp_path / "old.ckpt")

@@ -237,3 +237,44 @@ def test_timms_prefix_before_a_tower_changes_nothing(checkpoint, tmp_path):
     convert(checkpoint, tmp_path / "timm", "timm")
     converted = Extractor(f"local-dir:{tmp_path / 'timm'}")
     assert torch.equal(converted(image)[0], plain(image)[0])
+
+
+@pytest.mark.parametrize("pyramid", [None, "resample"])
+def test_a_tower_with_windows_is_built_again_from_its_arguments(checkpoint, image, pyramid):
+    windows = {"window_size": 3, "global_blocks": [1, -1]}
+    extractor = Extractor(checkpoint, pyramid=pyramid, tower_args=windows)
+    own = create_backbone(checkpoint, pyramid=pyramid, **({} if pyramid else {"out_indices": [-1]}), **windows).eval()
+    for found, expected in zip(extractor(image), own(2 * image - 1), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert not torch.allclose(extractor(image)[-1], Extractor(checkpoint, pyramid=pyramid)(image)[-1], atol=1e-3)
+    assert extractor.arguments["tower_args"] == {"window_size": 3, "global_blocks": [1, 3]}
+    again = Extractor(**extractor.arguments)
+    assert again.arguments == extractor.arguments == Extractor(own).arguments
+    assert all(torch.equal(a, b) for a, b in zip(again(image), extractor(image), strict=True))
+    assert extractor.fingerprint() == Extractor(checkpoint, pyramid=pyramid).fingerprint()
+
+
+def test_stochastic_depth_acts_in_training_of_a_tuned_backbone_only(checkpoint, image):
+    dropping = {"tower_args": {"drop_path_rate": 0.5}}
+    plain, tuned = Extractor(checkpoint), Extractor(checkpoint, tune="full", **dropping)
+    frozen = Extractor(create_backbone(checkpoint, out_indices=[-1], drop_path_rate=0.5)).train()
+    assert torch.equal(frozen(image)[0], plain(image)[0])
+    assert torch.equal(tuned.eval()(image)[0], plain(image)[0])
+    assert not torch.allclose(tuned.train()(image)[0], plain(image)[0], atol=1e-3)
+
+
+def test_adapters_train_in_windows(checkpoint, image):
+    pytest.importorskip("peft")
+    windows = {"window_size": 3, "global_blocks": []}
+    extractor = Extractor(checkpoint, tune="lora", grad_checkpointing=True, tower_args=windows).train()
+    assert torch.allclose(extractor(image)[0], Extractor(checkpoint, tower_args=windows)(image)[0], atol=1e-5)
+    extractor(image)[0].square().mean().backward()
+    assert all(p.grad is not None for p in extractor.parameters() if p.requires_grad)
+
+
+def test_tower_args_of_what_is_no_tower_to_build_are_refused(checkpoint):
+    with pytest.raises(ValueError, match=r"tower_args=.'window_size': 3. is for SigLIP 2 towers; test_vit is none"):
+        Extractor("test_vit", pretrained=False, tower_args={"window_size": 3})
+    with pytest.raises(ValueError, match="tower_args belong to create_backbone"):
+        Extractor(create_backbone(checkpoint), tower_args={"window_size": 3})
+    assert Extractor("test_vit", pretrained=False).arguments["tower_args"] is None
