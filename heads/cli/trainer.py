@@ -71,7 +71,7 @@ class DenseCLI(LightningCLI):
         """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Go by the task's score, turn ``best`` and ``last`` into paths, keep predictions out of memory, and scores to one table."""
+        """Go by the task's score, turn ``best`` and ``last`` into paths, and quieten Lightning."""
         config = self.config[self.subcommand]
         saver = config["checkpoint"]
         saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
