@@ -5,7 +5,7 @@ the record is four numbers, the two sizes, and the part of the original that can
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -154,6 +154,8 @@ def _resized(geometry: Geometry, size: Any, *args: Any, **kwargs: Any) -> Geomet
 
 def _output_size(old: list[float], size: Any, max_size: int | None) -> list[int]:
     """Height and width that torchvision's own resize comes to."""
+    if isinstance(size, Sequence) and len(size) == 2:
+        return list(size)  # as it is; the probe takes milliseconds
     probe = torch.empty(1, int(old[0]), int(old[1]), device="meta")
     return list(V.resize_image(probe, size, antialias=False, max_size=max_size).shape[-2:])
 
