@@ -178,12 +178,11 @@ class DetectionDataModule(DenseDataModule):
 
     def _say(self, split: str, annotations: Annotations) -> None:
         """Note what the reader has passed over for the result file, and say so once."""
-        seen = self.skipped.setdefault(_STAGES[split], [])
-        new = [reason for reason in annotations.skipped if reason not in set(seen)]
-        seen += new
-        if new:
-            more = f", and {len(new) - 1} more" if len(new) > 1 else ""
-            rank_zero_warn(f"Skipped in {split}: {new[0]}{more}")
+        lines, stage = annotations.skipped, _STAGES[split]
+        if lines and stage not in self.skipped:
+            self.skipped[stage] = list(lines)
+            more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+            rank_zero_warn(f"Skipped in {split}: {lines[0]}{more}")
 
     def _below_root(self, source: str) -> str:
         root = Path(self.root or "").expanduser()

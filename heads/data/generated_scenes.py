@@ -40,6 +40,7 @@ class GeneratedScenes(DenseDataModule):
     """
 
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask", "depth", "normal", "intrinsics")
+    lvis: ClassVar[bool] = False
 
     def __init__(
         self,

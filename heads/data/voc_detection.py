@@ -44,7 +44,6 @@ class PascalVOCDetection(PublishedDetection):
         "2007 test": 4_952,
         "2012 train": 5_717,
         "2012 val": 5_823,
-        "2012 trainval": 11_540,
     }
 
     def __init__(
