@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
@@ -16,10 +15,11 @@ class LevelNeck(nn.Module):
     """Maps of any channels to levels of one width, and the coarser levels that a detector adds to them.
 
     Maps that all have ``features`` channels, such as ViTDet's pyramid, are the levels as they are. All others go
-    through a feature pyramid network with layer norms, from coarse to fine. As detectors of torchvision want their
-    backbone, it has ``out_channels`` and returns an ordered dict.
+    through a feature pyramid network with batch norms. These, unlike layer norms, take away what all cells of a map
+    have in common, which in a transformer can be most of it. The neck has ``out_channels`` and returns an ordered dict,
+    as detectors of torchvision want their backbone.
 
-    Source: arXiv:1612.03144 through torchvision; the norms are those of ViTDet's pyramid (arXiv:2203.16527).
+    Source: arXiv:1612.03144 through torchvision, with the norms of its newer detectors (fasterrcnn_resnet50_fpn_v2).
 
     Args:
         channels: Channels of the maps.
@@ -60,7 +60,7 @@ class LevelNeck(nn.Module):
         widths = [channels[i] for i in self.kept]
         self.fpn = None
         if set(widths) != {features}:
-            self.fpn = FeaturePyramidNetwork(widths, features, norm_layer=LayerNorm2d)
+            self.fpn = FeaturePyramidNetwork(widths, features, norm_layer=nn.BatchNorm2d)
         self.extra = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(features, features)
         added = (2,) if extra == "pool" else (2, 4)
         self.reductions = [*(reductions[i] for i in self.kept), *(factor * reductions[last] for factor in added)]

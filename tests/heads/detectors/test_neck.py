@@ -39,6 +39,13 @@ def test_maps_of_another_width_are_projected_and_see_coarser_ones():
     assert not torch.allclose(before, next(iter(neck(given).values())))
 
 
+def test_what_all_cells_have_in_common_does_not_drown_what_differs():
+    given = [20 * torch.randn(1, c, 1, 1) + m for c, m in zip([5, 6], maps([5, 6], [8, 16]), strict=True)]
+    levels = list(LevelNeck([5, 6], [8, 16], features=8)(given).values())[:2]
+    for level in levels:  # 0.1 with layer norms
+        assert level.std(dim=(0, 2, 3)).mean() > 0.9
+
+
 def test_finer_maps_are_left_out_but_for_the_last():
     channels, reductions = [5, 6, 7, 8], [4, 8, 16, 32]
     neck = LevelNeck(channels, reductions, features=8, extra="convs", min_reduction=8)
