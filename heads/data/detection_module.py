@@ -25,8 +25,8 @@ class DetectionDataModule(DenseDataModule):
         classes: Number of classes, their names, or names with colours, in the order of the categories' ids. Where it
             is none, a subclass calls ``take_classes``.
         root: Folder of the data set; needed for everything but predict.
-        img_size: Height and width [px] that images fit into, their shape kept. Nothing is padded but the smaller
-            images of a batch.
+        img_size: Height and width [px] that images fit into, their shape kept; the long side lies along that of the
+            image. Nothing is padded but the smaller images of a batch.
         recipe: Augmentation. lsj: the image that fits is scaled, cropped and flipped. resize: the short side is one
             of eleven between 0.6 and 1 times that of img_size, the long side at most that of img_size, whichever way
             the image lies. plain: the image that fits is flipped.
@@ -75,7 +75,7 @@ class DetectionDataModule(DenseDataModule):
         self.classes = None if classes is None else class_colours(classes, most=None)
         self.root = root
         self.img_size = img_size
-        self.fit = Fit(img_size, turns=recipe == "resize")
+        self.fit = Fit(img_size, turns=True)
         self.transform = detection_transform(img_size, scale, recipe)
         self.masks = masks
         self.skip_invalid = skip_invalid

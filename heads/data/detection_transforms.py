@@ -88,7 +88,7 @@ def detection_transform(
       ``scale``, and of it a crop of at most ``size``.
     * ``resize``: a short side from eleven between 0.6 and 1 times the short side of ``size``, the long side at most
       that of ``size``; (800, 1333) gives DETR's 480 to 800.
-    * ``plain``: the image that fits into ``size``.
+    * ``plain``: the image that fits into ``size``, whichever way it lies.
 
     Raises:
         ValueError: The recipe is unknown.
@@ -99,7 +99,7 @@ def detection_transform(
     steps: dict[str, list[v2.Transform]] = {
         "lsj": [KeepShape([Fit(size)], scale), CropTo(size)],
         "resize": [KeepShape(_short_sides(size))],
-        "plain": [KeepShape([Fit(size)])],
+        "plain": [KeepShape([Fit(size, turns=True)])],
     }
     if recipe not in steps:
         raise ValueError(f"recipe is {recipe!r}; expected {', '.join(steps)}.")

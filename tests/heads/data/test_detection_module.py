@@ -42,14 +42,14 @@ def test_images_are_tested_one_at_a_time_and_in_order(coco_folder):
     data.setup("test")
     batches = list(data.test_dataloader())
     assert [batch["image_id"] for batch in batches] == [[100], [99], [98], [97]]
-    assert [tuple(batch["image"].shape[2:]) for batch in batches] == [(48, 64), (48, 36), (36, 64), (48, 48)]
+    assert [tuple(batch["image"].shape[2:]) for batch in batches] == [(48, 64), (64, 48), (36, 64), (48, 48)]
 
 
 def test_in_larger_batches_boxes_come_back_all_the_same(coco_folder):
     data = module(coco_folder, eval_batch_size=4)
     data.setup("test")
     (batch,) = data.test_dataloader()
-    assert batch["image"].shape == (4, 3, 48, 64)
+    assert batch["image"].shape == (4, 3, 64, 64)
     for i, found in enumerate(data.truth("test").by_image().values()):
         back = batch["geometry"][i].original_boxes(batch["boxes"][i])
         boxes = torch.tensor([a["bbox"] for a in found]).reshape(-1, 4)
@@ -88,15 +88,16 @@ def test_what_a_number_depends_on_is_described(coco_folder):
         "recipe": "lsj",
         "scale": [0.1, 2.0],
         "min_visible": 0.25,
-        "test_resize": "fits into 48 x 64",
+        "test_resize": "short side 48, long side at most 64",
         "annotations": "annotations/val.json",
     }
     protocol = module(coco_folder, recipe="resize").protocol
     assert protocol == {"recipe": "resize", "test_resize": "short side 48, long side at most 64"}
 
 
-def test_with_short_sides_a_portrait_is_tested_as_large_as_a_landscape(coco_folder):
-    data = module(coco_folder, recipe="resize")
+@pytest.mark.parametrize("recipe", ["lsj", "resize", "plain"])
+def test_a_portrait_is_tested_as_large_as_a_landscape(coco_folder, recipe):
+    data = module(coco_folder, recipe=recipe)
     data.setup("test")
     assert [data.datasets["test"][0, i]["size"] for i in range(3)] == [(48, 64), (64, 48), (36, 64)]
 
@@ -141,7 +142,7 @@ def test_predict_needs_neither_root_nor_annotations_and_keeps_the_shape(coco_fol
     data = COCOFolder(classes=["cat"], img_size=(48, 64), predict_images=str(coco_folder / "val"), num_workers=0)
     data.setup("predict")
     batches = list(data.predict_dataloader())
-    assert [batch["size"][0] for batch in batches] == [(48, 64), (48, 36), (48, 48)] and "boxes" not in batches[0]
+    assert [batch["size"][0] for batch in batches] == [(48, 64), (64, 48), (48, 48)] and "boxes" not in batches[0]
 
 
 def test_more_than_255_classes_are_possible():
