@@ -1,5 +1,6 @@
 """A checkpoint written by transformers and a small data set in the CamVid layout, both made anew for each session."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,22 @@ def trainer(tmp_path):
         return Trainer(**({"default_root_dir": tmp_path, "accelerator": "cpu", "max_epochs": 2} | quiet | kwargs))
 
     return make
+
+
+@pytest.fixture
+def coco_of_scenes(tmp_path) -> Path:
+    """Generated scenes as an own data set in COCO's format: three images of 48 x 64 px a split."""
+    from heads import GeneratedScenes
+
+    root = tmp_path / "coco_of_scenes"
+    data = GeneratedScenes((48, 64), val_images=3, num_workers=0)
+    data.setup("validate")
+    for split in ("train", "val"):
+        truth = data.truth("val").coco()
+        images = [image | {"file_name": f"{image['id']}.png"} for image in truth["images"]]
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(truth | {"images": images}))
+        for image in images:
+            pixels = data.datasets["val"][0, image["id"]]["image"]
+            save((pixels * 255).round().byte().permute(1, 2, 0).numpy(), root / split / image["file_name"])
+    return root
