@@ -14,7 +14,7 @@ Extra = Literal["pool", "convs"]
 class LevelNeck(nn.Module):
     """Maps of any channels to levels of one width, and the coarser levels that a detector adds to them.
 
-    Maps that all have ``features`` channels, such as ViTDet's pyramid, are the levels as they are. All others go
+    Several maps that all have ``features`` channels, as ViTDet's pyramid, are the levels as they are. All others go
     through a feature pyramid network with batch norms. These, unlike layer norms, take away what all cells of a map
     have in common, which in a transformer can be most of it. The neck has ``out_channels`` and returns an ordered dict,
     as detectors of torchvision want their backbone.
@@ -59,7 +59,7 @@ class LevelNeck(nn.Module):
         self.names = [str(i) for i in range(len(self.kept))]
         widths = [channels[i] for i in self.kept]
         self.fpn = None
-        if set(widths) != {features}:
+        if len(widths) == 1 or set(widths) != {features}:
             self.fpn = FeaturePyramidNetwork(widths, features, norm_layer=nn.BatchNorm2d)
         self.extra = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(features, features)
         added = (2,) if extra == "pool" else (2, 4)

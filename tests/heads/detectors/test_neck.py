@@ -22,13 +22,14 @@ def test_every_level_has_the_cells_that_cover_the_image(reductions, extra):
         assert level.shape == (2, 8, -(-100 // r), -(-75 // r))
 
 
-def test_maps_of_the_width_are_taken_as_they_are():
+def test_a_pyramid_of_the_width_is_taken_as_it_is():
     given = maps([8, 8], [8, 16])
     neck = LevelNeck([8, 8], [8, 16], features=8)
     levels = list(neck(given).values())
     assert not list(neck.parameters())
     assert [torch.equal(a, b) for a, b in zip(given, levels, strict=False)] == [True, True]
     torch.testing.assert_close(levels[2], given[1][..., ::2, ::2])
+    assert list(LevelNeck([8], [8], features=8).parameters())  # one map is no pyramid
 
 
 def test_maps_of_another_width_are_projected_and_see_coarser_ones():
