@@ -32,17 +32,6 @@ def test_the_published_box_without_height_is_passed_over(coco):
         COCODetection(str(coco), skip_invalid=False).setup("fit")
 
 
-def test_a_part_is_a_warning_that_names_what_is_missing_once(coco, recwarn):
-    data = COCODetection(str(coco), num_workers=0)
-    with pytest.warns(
-        UserWarning, match=r"COCODetection val has 4 images in .*val2017\.json, published are 5000: 4996"
-    ):
-        data.setup("test")
-    recwarn.clear()
-    data.setup("test")
-    assert not recwarn.list
-
-
 def test_other_categories_are_refused(coco):
     path = coco / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text())
@@ -50,16 +39,6 @@ def test_other_categories_are_refused(coco):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"instances_val2017\.json has no category 'tv'; expected the 80 classes"):
         COCODetection(str(coco)).setup("test")
-
-
-def test_a_wrong_root_is_answered_with_the_expected_tree(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"No folder annotations in .*expected data.root to be the folder coco"
-    ) as error:
-        COCODetection(str(tmp_path)).setup("test")
-    assert COCODetection.layout in str(error.value)
-    with pytest.raises(ValueError, match=r"data\.root is not set; expected the folder coco"):
-        COCODetection().setup("test")
 
 
 def test_root_may_be_the_folder_above(coco):
