@@ -9,7 +9,7 @@ from torchvision.ops import MLP
 
 from ..losses.set_prediction import corners
 
-_TEMPERATURE = 20.0  # of the sine encoding; DAB-DETR's, for coordinates in [0, 1] (arXiv:2201.12329, section 4.4)
+_TEMPERATURE = 20.0  # of the sine encoding; DAB-DETR's (arXiv:2201.12329), for coordinates in [0, 1]
 _BIAS_HIDDEN = 64  # hidden channels of the box-relative bias; Plain-DETR has 512, which costs more than the attention
 
 
@@ -91,8 +91,8 @@ class BoxBias(nn.Module):
 
     An MLP reads the offsets to the left and right edge, another one those to top and bottom; their sum is the bias.
 
-    Source: Plain-DETR (arXiv:2308.01904, section 4.1), with the logarithm of the offsets in cells; theirs are in
-    pixels and linear in their best configuration.
+    Source: BoxRPB of Plain-DETR (arXiv:2308.01904; impiga/Plain-DETR @ 6ad930b, ``global_rpe_decomp_decoder.py``).
+    Theirs reads offsets in pixels, and by default not their logarithm; these are in cells, whatever a patch's size.
 
     Args:
         heads: Heads of attention, each with its own bias.

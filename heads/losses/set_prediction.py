@@ -11,7 +11,7 @@ from torchvision.ops import box_convert, generalized_box_iou, generalized_box_io
 from ..distributed import average_buffers
 
 WEIGHTS = {"classification": 2.0, "l1": 5.0, "giou": 2.0}
-"""Weights of Deformable DETR (arXiv:2010.04159, appendix A.2 for the loss; 2 for the focal loss as in its code)."""
+"""Weights of DETR (arXiv:2005.12872, appendix A.4), and 2 for the focal loss (arXiv:2010.04159, section 5)."""
 
 _EPS = 1e-12  # of the generalised IoU: torchvision's 1e-7 is no longer small beside a box of 4 px in 1000
 _WORST = 1e6  # cost of what is no number; the task says that the loss is none, with the images' names
@@ -37,7 +37,7 @@ def match(
         Indices of queries and of objects, int64 ``(min(Q, N),)`` each.
 
     Source: DETR (arXiv:2005.12872, section 3.1 and appendix A.2), with the focal cost of Deformable DETR
-    (arXiv:2010.04159).
+    (arXiv:2010.04159, section 5).
     """
     chosen = logits[:, target["labels"]]
     cost = weights["classification"] * (
@@ -63,9 +63,9 @@ class SetPredictionLoss(nn.Module):
     Raises:
         ValueError: A weight is unknown or not above 0.
 
-    Source: DETR (arXiv:2005.12872, sections 3.1 and 3.2), with the focal loss (arXiv:1708.02002, alpha 0.25 and
-    gamma 2) of Deformable DETR (arXiv:2010.04159). The numbers are those of its code, up to the constants (1e-8 in
-    logarithms) that it adds.
+    Source: DETR (arXiv:2005.12872, section 3.1 and appendix A.2), with the focal loss (arXiv:1708.02002, alpha 0.25 and
+    gamma 2) of Deformable DETR (arXiv:2010.04159; fundamentalvision/Deformable-DETR @ 11169a6, whose costs and losses
+    these are up to the 1e-8 that it adds within logarithms).
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:

@@ -61,10 +61,10 @@ def test_an_image_finds_the_same_alone_and_padded_in_a_batch(encoder_layers):
     made = detector(encoder_layers=encoder_layers)
     image, size = maps((40, 52))[0], (40, 52)  # its last column of cells reaches over its edge
     batch = 9 * torch.randn(2, 6, 8, 9)
-    batch[0, :, :5, :7] = image
+    batch[1, :, :5, :7] = image
     with torch.no_grad():
         alone = made.detect([image], size, [size])[0]
-        padded = made.detect([batch], (64, 72), [size, (64, 72)])[0]
+        padded = made.detect([batch], (64, 72), [(64, 72), size])[1]
     for key in alone:
         torch.testing.assert_close(padded[key], alone[key], atol=1e-5, rtol=1e-5)
 
@@ -76,6 +76,26 @@ def test_every_cell_that_begins_in_the_image_is_seen_and_no_other():
     (gradient,) = torch.autograd.grad(logits.sum() + boxes.sum(), grid)
     seen = gradient.abs().sum(dim=1)[0] > 0
     assert seen[:5, :6].all() and seen.sum() == 30  # row 4 begins at 32 px, column 6 at 48
+
+
+def test_a_layer_moves_the_boxes_of_the_one_before_it_and_does_not_train_them():
+    made = detector()
+    (_, boxes), (first, _) = made(maps(), [SIZE]), made.outputs
+    assert (boxes[1] - boxes[0]).abs().max() > 1e-3
+    made.outputs[1].mover.weight.data.zero_()
+    _, boxes = made(maps(), [SIZE])
+    torch.testing.assert_close(boxes[1], boxes[0])
+    (gradient,) = torch.autograd.grad(boxes[1].sum(), first.mover.weight, allow_unused=True, materialize_grads=True)
+    assert (gradient == 0).all()
+
+
+def test_the_last_layer_is_what_is_found():
+    made, grid = detector(Limits(max_detections=1)), maps()
+    logits, boxes = made(grid, [SIZE])
+    found = made.detect(grid, SIZE, [SIZE])[0]
+    torch.testing.assert_close(found["scores"][0], logits[-1].max().sigmoid())
+    x, _, width, _ = boxes[-1, 0, logits[-1, 0].amax(dim=1).argmax()]
+    torch.testing.assert_close(found["boxes"][0, 0], ((x - width / 2) * 96).clamp(min=0))
 
 
 def test_rows_are_told_from_columns():
