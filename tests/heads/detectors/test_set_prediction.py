@@ -72,7 +72,7 @@ def test_an_image_finds_the_same_alone_and_padded_in_a_batch(encoder_layers):
 def test_every_cell_that_begins_in_the_image_is_seen_and_no_other():
     made, size = detector(), (33, 48)
     grid = torch.randn(1, 6, 6, 8, requires_grad=True)
-    logits, boxes = made([grid], [size])
+    logits, boxes = made.every_layer([grid], [size])
     (gradient,) = torch.autograd.grad(logits.sum() + boxes.sum(), grid)
     seen = gradient.abs().sum(dim=1)[0] > 0
     assert seen[:5, :6].all() and seen.sum() == 30  # row 4 begins at 32 px, column 6 at 48
@@ -80,10 +80,10 @@ def test_every_cell_that_begins_in_the_image_is_seen_and_no_other():
 
 def test_a_layer_moves_the_boxes_of_the_one_before_it_and_does_not_train_them():
     made = detector()
-    (_, boxes), (first, _) = made(maps(), [SIZE]), made.outputs
+    (_, boxes), (first, _) = made.every_layer(maps(), [SIZE]), made.outputs
     assert (boxes[1] - boxes[0]).abs().max() > 1e-3
     made.outputs[1].mover.weight.data.zero_()
-    _, boxes = made(maps(), [SIZE])
+    _, boxes = made.every_layer(maps(), [SIZE])
     torch.testing.assert_close(boxes[1], boxes[0])
     (gradient,) = torch.autograd.grad(boxes[1].sum(), first.mover.weight, allow_unused=True, materialize_grads=True)
     assert (gradient == 0).all()
@@ -91,7 +91,7 @@ def test_a_layer_moves_the_boxes_of_the_one_before_it_and_does_not_train_them():
 
 def test_the_last_layer_is_what_is_found():
     made, grid = detector(Limits(max_detections=1)), maps()
-    logits, boxes = made(grid, [SIZE])
+    logits, boxes = made.every_layer(grid, [SIZE])
     found = made.detect(grid, SIZE, [SIZE])[0]
     torch.testing.assert_close(found["scores"][0], logits[-1].max().sigmoid())
     x, _, width, _ = boxes[-1, 0, logits[-1, 0].amax(dim=1).argmax()]
@@ -101,10 +101,10 @@ def test_the_last_layer_is_what_is_found():
 def test_rows_are_told_from_columns():
     made = detector()
     grid = maps((40, 40))[0]
-    straight, turned = made([grid], [(40, 40)])[1], made([grid.mT], [(40, 40)])[1]
+    straight, turned = made.every_layer([grid], [(40, 40)])[1], made.every_layer([grid.mT], [(40, 40)])[1]
     assert (straight - turned).abs().max() > 1e-3
     wide = torch.cat([grid, grid], dim=-1)
-    assert made([wide], [(40, 80)])[0].shape == (2, 1, 7, 3)
+    assert made.every_layer([wide], [(40, 80)])[0].shape == (2, 1, 7, 3)
 
 
 def test_objects_in_another_order_give_the_same_losses():
@@ -152,7 +152,7 @@ def test_a_few_steps_find_the_objects_of_an_image():
 
 def test_the_highest_scores_of_query_and_class_are_kept():
     made = untrained([[0.3, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]])
-    made.forward = lambda maps, sizes: (
+    made.every_layer = lambda maps, sizes: (
         torch.tensor([[[[3.0, -1, 2], [0, -3, 4]]]]),
         made.anchors.sigmoid()[None, None],
     )
@@ -170,7 +170,7 @@ def test_the_highest_scores_of_query_and_class_are_kept():
 def test_suppression_is_of_one_class_only_where_it_is_asked_for_and_before_the_limit():
     made = untrained([[0.3, 0.5, 0.2, 0.2], [0.3, 0.5, 0.2, 0.22], [0.7, 0.5, 0.2, 0.2]])
     logits = torch.tensor([[[[3.0, -1, -9], [2, 1, -9], [0.5, -9, -9]]]])
-    made.forward = lambda maps, sizes: (logits, made.anchors.sigmoid()[None, None])
+    made.every_layer = lambda maps, sizes: (logits, made.anchors.sigmoid()[None, None])
 
     def labels(**limits):
         made.limits = Limits(**limits)
@@ -186,13 +186,22 @@ def test_more_detections_are_asked_for_than_there_are():
     assert detector(Limits(score_threshold=0.999999)).detect(maps(), SIZE, [SIZE])[0]["boxes"].shape == (0, 4)
 
 
+class EveryLayer(torch.nn.Module):
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, maps, sizes):
+        return self.made.every_layer(maps, sizes)
+
+
 def test_it_is_copied_stored_and_exported():
     made, grid = detector(), maps()
     found = made.detect(grid, SIZE, [SIZE])
     for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):  # noqa: S301
         torch.testing.assert_close(copied.detect(grid, SIZE, [SIZE]), found)
-    exported = torch.export.export(made, (grid, [SIZE])).module()
-    torch.testing.assert_close(exported(grid, [SIZE]), made(grid, [SIZE]))
+    exported = torch.export.export(EveryLayer(made), (grid, [SIZE])).module()
+    torch.testing.assert_close(exported(grid, [SIZE]), made.every_layer(grid, [SIZE]))
 
 
 def test_layers_are_concatenated():
