@@ -82,13 +82,13 @@ def draw(
     shown = [i for i, score in enumerate(found["scores"].tolist()) if score >= drawing.threshold][::-1]
     names, rgb = list(colours), np.array(list(colours.values()), dtype=np.uint8)
     labels = found["labels"].tolist()
+    pixels = np.array(photo)
     if "segmentations" in found:
-        pixels = np.array(photo)
         for i in shown:
             inside = instance_mask({"segmentation": found["segmentations"][i]}, *pixels.shape[:2]).numpy()
             mixed = (1 - drawing.opacity) * pixels[inside] + drawing.opacity * rgb[labels[i]]
             pixels[inside] = mixed.round().astype(np.uint8)
-        photo = Image.fromarray(pixels)
+    photo = Image.fromarray(pixels)
     pen, width = ImageDraw.Draw(photo), max(1, round(min(photo.size) / 250))
     height = max(10, min(photo.size) / 32)
     font = ImageFont.load_default(height)

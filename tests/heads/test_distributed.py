@@ -1,6 +1,7 @@
 """Two processes (gloo, on the CPU): the same counts as one, whoever has more images; sharded as copied."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import heads
-from heads import DepthTask, GeneratedScenes, NormalsTask
+from heads import DepthTask, DetectionTask, GeneratedScenes, NormalsTask
 
 # Fits and tests a task whose backbone is tuned; Lightning starts it once more for the second process.
 RUN = """
@@ -96,32 +97,48 @@ import heads
 
 threads, root, name, args = json.loads(sys.argv[1])
 torch.set_num_threads(threads)  # other sums in the last digit otherwise
+data = heads.GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0)
+args |= {"classes": data.classes} if name == "DetectionTask" else {}
 torch.manual_seed(0)
 task = getattr(heads, name)(**args)
-data = heads.GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0)
 quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 trainer = Trainer(default_root_dir=root, accelerator="cpu", devices=2, strategy="ddp", **quiet)
 trainer.test(task, data, verbose=False)
-scores = task.metrics[0].compute()
+scores = trainer.callback_metrics if name == "DetectionTask" else task.metrics[0].compute()
 if trainer.is_global_zero:
-    torch.save(scores, f"{root}/scores.pt")
+    torch.save(dict(scores), f"{root}/scores.pt")
 """
+
+
+def measured_in_two(kind, args, root):
+    arguments = json.dumps([torch.get_num_threads(), str(root), kind.__name__, args])
+    (root / "run.py").write_text(MEASURE)
+    run = subprocess.run([sys.executable, root / "run.py", arguments], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return torch.load(root / "scores.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("kind", [DepthTask, NormalsTask])
 def test_depth_and_normals_score_to_the_last_bit_what_one_process_does(kind, checkpoint, trainer, tmp_path):
     args = {"backbone": str(checkpoint), "img_size": [48, 64]}
-    arguments = json.dumps([torch.get_num_threads(), str(tmp_path), kind.__name__, args])
-    (tmp_path / "run.py").write_text(MEASURE)
-    run = subprocess.run([sys.executable, tmp_path / "run.py", arguments], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    found = torch.load(tmp_path / "scores.pt", weights_only=True)
+    found = measured_in_two(kind, args, tmp_path)
     torch.manual_seed(0)
     task = kind(**args)
     trainer().test(task, GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0), verbose=False)
     alone = task.metrics[0].compute()
     assert alone["images"] == 3 and alone.keys() == found.keys()
     assert all(torch.equal(alone[name], found[name]) for name in alone)
+
+
+def test_detection_scores_to_the_last_bit_what_one_process_does(checkpoint, trainer, tmp_path):
+    args = {"backbone": str(checkpoint), "img_size": [48, 64], "pyramid": "resample", "detector": "mask_rcnn"}
+    args |= {"detector_args": {"features": 32}, "score_threshold": 0.0}
+    found = measured_in_two(DetectionTask, args, tmp_path)
+    data = GeneratedScenes((48, 64), test_images=3, batch_size=1, num_workers=0)
+    torch.manual_seed(0)
+    (alone,) = trainer().test(DetectionTask(**args, classes=data.classes), data, verbose=False)
+    assert alone["test/AR100"] > 0 and alone.keys() == found.keys()
+    assert all(score == float(found[name]) or math.isnan(score) for name, score in alone.items())
 
 
 def test_damaged_files_of_every_process_are_named_and_keep_none_waiting(checkpoint, scenes, tmp_path):
