@@ -22,8 +22,8 @@ _CUT = 0.01  # beyond the border by less than this is rounding [px]
 class KeepShape(v2.Transform):
     """Resize to one of several fits, drawn at random, times a random factor; the shape is kept.
 
-    Masks take the pixel nearest to the middle of each new one. torchvision takes the one nearest to its corner, which
-    moves what is made smaller by up to half a pixel against image and boxes.
+    Masks take the pixel nearest to the middle of each new one. torchvision's default is the one under its corner,
+    which moves what is made smaller by up to half a pixel against image and boxes.
 
     Args:
         fits: Sizes that the image fits into.
@@ -150,7 +150,7 @@ def _area(boxes: Tensor) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """Boxes ``(N, 4)``, xyxy [px], around the pixels of masks ``(N, H, W)``; an empty mask has nothing but zeros.
 
-    torchvision's ``masks_to_boxes`` ends at the last pixel instead of behind it, and fails at an empty mask.
+    torchvision's ``masks_to_boxes`` ends at the last pixel instead of behind it: an empty mask is as large as one pixel.
     """
     ends = [_ends(masks.any(dim)) for dim in (1, 2)]  # of the columns, then of the rows
     return torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], dim=1).float()

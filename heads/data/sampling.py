@@ -83,7 +83,7 @@ def _by_shape(
 ) -> NDArray[np.int64]:
     """The same images such that each ``batch`` of them is of like shape; what fills no batch stays at the end."""
     full = len(order) // batch * batch
-    blocks = [order[start : min(start + _BLOCK * batch, full)] for start in range(0, full, _BLOCK * batch)]
+    blocks = [order[start:full][: _BLOCK * batch] for start in range(0, full, _BLOCK * batch)]
     ordered = [block[np.argsort(aspect_ratios[block], kind="stable")] for block in blocks]
     batches = np.concatenate([order[:0], *ordered]).reshape(-1, batch)
     return np.concatenate([rng.permutation(batches).ravel(), order[full:]])

@@ -152,6 +152,7 @@ def test_an_object_without_a_pixel_left_is_gone():
     masks = torch.zeros(5, 10, 20, dtype=torch.bool)
     masks[0, 4, 4] = True
     assert in_view(BOXES, masks, (10, 20))[1].tolist() == [True, False, False, False, False]
+    assert not in_view(BOXES, torch.zeros_like(masks), (10, 20))[1].any()  # not even the one that is whole
 
 
 def test_no_objects_are_no_objects():
