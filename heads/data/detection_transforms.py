@@ -150,7 +150,7 @@ def _area(boxes: Tensor) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """Boxes ``(N, 4)``, xyxy [px], around the pixels of masks ``(N, H, W)``; an empty mask has nothing but zeros.
 
-    torchvision's ``masks_to_boxes`` ends at the last pixel instead of behind it: an empty mask is as large as one pixel.
+    torchvision's ``masks_to_boxes`` ends at the last pixel instead of behind it, as if an empty mask had a pixel.
     """
     ends = [_ends(masks.any(dim)) for dim in (1, 2)]  # of the columns, then of the rows
     return torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], dim=1).float()
