@@ -22,16 +22,8 @@ from .optim import Schedule, WarmupSchedule, backbone_groups, head_groups
 from .sweep import label, settings
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
-_READING = (
-    "layers",
-    "norm",
-    "pooled",
-    "pyramid",
-    "precision",
-    "tune",
-    "lora",
-    "tower_args",
-)  # how a head sees its backbone
+# how a head sees its backbone
+_READING = ("layers", "norm", "pooled", "pyramid", "precision", "tune", "lora", "tower_args")
 CARD = "siglip2_head"  # key of a checkpoint under which a task describes itself
 
 

@@ -171,8 +171,9 @@ class Siglip2VisionTransformer(VisionTransformer):
         self.drop_path_rate = drop_path_rate
         self.window_size = window_size
         self.global_blocks = everywhere
-        for i in set(range(depth)) - set(range(depth) if everywhere is None else everywhere):
-            self.blocks[i].attn.window_size = window_size
+        for i, block in enumerate(self.blocks):
+            if everywhere is not None and i not in everywhere:
+                block.attn.window_size = window_size
         self.set_input_size(img_size)
 
     def set_input_size(

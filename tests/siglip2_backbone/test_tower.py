@@ -155,7 +155,10 @@ def test_one_compiled_graph_takes_every_grid():
     assert len(graphs) == 1
 
 
-@pytest.mark.parametrize("method", ["forward_intermediates", "get_intermediate_layers", "prune_intermediate_layers"])
+@pytest.mark.parametrize(
+    "method",
+    ["forward_features", "forward_intermediates", "get_intermediate_layers", "prune_intermediate_layers"],
+)
 def test_methods_keep_the_signature_of_timm(method):
     ours, theirs = getattr(Siglip2VisionTransformer, method), getattr(VisionTransformer, method)
     assert inspect.signature(ours) == inspect.signature(theirs)
