@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -75,8 +75,9 @@ def coco_scores(
     """
     _check_options(kinds, scorer, lvis)
     check_results(results, truth, masks="segm" in kinds)
-    if unknown := set(image_ids) - {image["id"] for image in truth.images}:
-        raise ValueError(f"image_ids has {min(unknown)}, but {truth.source} has no such image. Pass ids of its images.")
+    seen = set(image_ids)
+    truth = _looked_at(truth, seen)
+    results = [entry for entry in results if entry["image_id"] in seen]
     if "segm" in kinds:
         _check_masks(truth)
     if lvis:
@@ -85,7 +86,7 @@ def coco_scores(
     values: dict[str, float] = {}
     classes: dict[str, dict[str, float]] = {name: {} for name in truth.names}
     for kind in kinds:
-        precision, recall = _evaluate(truth, results, sorted(set(image_ids)), kind, scorer, lvis)
+        precision, recall = _evaluate(truth, results, kind, scorer, lvis)
         prefix = MASK if kind == "segm" else ""
         found = _values(precision, recall, _MOST[lvis])
         if lvis:
@@ -96,8 +97,16 @@ def coco_scores(
     return Scores(values, classes)
 
 
+def _looked_at(truth: Annotations, image_ids: set[int]) -> Annotations:
+    """These images alone; asked for none by their ids, the scorers would take all."""
+    if unknown := image_ids - {image["id"] for image in truth.images}:
+        raise ValueError(f"image_ids has {min(unknown)}, but {truth.source} has no such image. Pass ids of its images.")
+    images = [image for image in truth.images if image["id"] in image_ids]
+    return replace(truth, images=images, annotations=[a for a in truth.annotations if a["image_id"] in image_ids])
+
+
 def _evaluate(
-    truth: Annotations, results: Sequence[Entry], image_ids: list[int], kind: Kind, scorer: Scorer, lvis: bool
+    truth: Annotations, results: Sequence[Entry], kind: Kind, scorer: Scorer, lvis: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision by IoU, recall, class, area and limit of detections; recall by IoU, class, area and limit."""
     index, evaluation, options = COCO, COCOeval, {}
@@ -107,7 +116,6 @@ def _evaluate(
     with redirect_stdout(io.StringIO()):  # pycocotools reports each step
         pair = [_indexed(index, truth, a) for a in (_truth_entries(truth, kind), _result_entries(results, kind))]
         run = evaluation(*pair, kind, **options)
-        run.params.imgIds = image_ids
         run.params.maxDets = list(_MOST[lvis])
         run.evaluate()
         run.accumulate()
@@ -154,7 +162,7 @@ def _result_entries(results: Sequence[Entry], kind: Kind) -> list[Entry]:
     ]
 
 
-def _best(results: Sequence[Entry], count: int) -> list[Entry]:
+def _best(results: list[Entry], count: int) -> list[Entry]:
     """The highest scores of each image, whatever their class; faster-coco-eval counts as many for each class."""
     images: dict[int, list[Entry]] = defaultdict(list)
     for entry in results:

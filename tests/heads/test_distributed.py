@@ -11,6 +11,7 @@ import torch
 
 import heads
 from heads import DepthTask, DetectionTask, GeneratedScenes, NormalsTask
+from heads.distributed import from_first, gather_objects
 
 # Fits and tests a task whose backbone is tuned; Lightning starts it once more for the second process.
 RUN = """
@@ -151,3 +152,10 @@ def test_damaged_files_of_every_process_are_named_and_keep_none_waiting(checkpoi
     assert found["matrix"].sum() == 48 * 64 - 36  # the one image that can be read, once
     skipped = json.loads((tmp_path / "results.json").read_text())["skipped"]
     assert [reason.split(" is ")[0] for reason in skipped] == [str(root / "val" / f"{i}.png") for i in range(2)]
+
+
+def test_a_process_alone_hears_and_asks_only_itself():  # two of them: see metrics/test_detection.py
+    assert gather_objects({"an": "image"}) == [{"an": "image"}]
+    assert from_first(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        from_first(lambda: 1 / 0)

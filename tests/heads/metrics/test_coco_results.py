@@ -65,6 +65,26 @@ def test_an_entry_that_cannot_be_counted_is_refused_by_its_place(changes, messag
         check_results([entry(), entry(**changes)], truth, masks=True)
 
 
+@pytest.mark.parametrize(
+    "counts", ["", "~~~~", "0", square(3)["counts"][:-1], square(3)["counts"] + "1", "P", "é0", "-1"]
+)
+def test_run_lengths_that_do_not_fill_the_image_are_refused_before_they_are_followed(counts, truth):
+    mask = {"size": [16, 32], "counts": counts}
+    with pytest.raises(ValueError, match=r"its run lengths are no text of COCO or cover \d+ px; the image has 512"):
+        coco_scores(truth, [entry(segmentation=mask)], [7], kinds=("segm",))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 70), (700, 900)])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 1.0])
+def test_run_lengths_of_any_mask_are_taken(size, share, truth):
+    rng = np.random.default_rng(0)
+    truth.images[0] |= {"height": size[0], "width": size[1]}
+    for block in (1, 8):
+        drawn = np.kron(rng.random((-(-size[0] // block), -(-size[1] // block))) < share, np.ones((block, block)))
+        mask = run_lengths.encode(np.asfortranarray(drawn[: size[0], : size[1]], dtype=np.uint8))
+        check_results([entry(segmentation={"size": list(size), "counts": mask["counts"].decode()})], truth, masks=True)
+
+
 def test_boxes_need_no_masks(truth):
     check_results([entry(segmentation=None), entry(segmentation="anything"), entry(bbox=[0, 0, 0.0, 0])], truth)
 

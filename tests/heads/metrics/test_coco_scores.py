@@ -17,14 +17,44 @@ SCORERS = ("pycocotools", "faster_coco_eval")
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order
 
 
-def rle(box, size, corner=0.0):
-    """Run lengths of a box without a part of its corners, within an image of this height and width."""
+def outline(box, corner):
+    """A box without a part of its corners, as a polygon."""
     x, y, w, h = box
     a, b = corner * w, corner * h
-    outline = [x + a, y, x + w - a, y, x + w, y + b, x + w, y + h - b]
-    outline += [x + w - a, y + h, x + a, y + h, x, y + h - b, x, y + b]
-    (found,) = run_lengths.frPyObjects([outline], *size)
+    return [
+        x + a,
+        y,
+        x + w - a,
+        y,
+        x + w,
+        y + b,
+        x + w,
+        y + h - b,
+        x + w - a,
+        y + h,
+        x + a,
+        y + h,
+        x,
+        y + h - b,
+        x,
+        y + b,
+    ]
+
+
+def rle(box, size, corner=0.0):
+    """Its run lengths, within an image of this height and width."""
+    (found,) = run_lengths.frPyObjects([outline(box, corner)], *size)
     return {"size": list(size), "counts": found["counts"].decode()}
+
+
+def as_numbers(box, size):
+    """A box's run lengths as COCO writes those of crowds, not as text."""
+    x, y, w, h = map(int, box)
+    pixels = np.zeros(size, bool)
+    pixels[y : y + h + 1, x : x + w + 1] = True
+    pixels = pixels.flatten(order="F")
+    limits = np.concatenate([[0], np.flatnonzero(np.diff(pixels)) + 1, [pixels.size]])
+    return {"size": list(size), "counts": [0] * int(pixels[0]) + np.diff(limits).tolist()}
 
 
 def split(boxes, size=(100, 100), classes=1, **extra):
@@ -47,12 +77,24 @@ def result(image, category, box, score, size=(100, 100)):
 
 def perfect(truth):
     """What is not a crowd, as it is."""
-    keys = ("image_id", "category_id", "bbox", "segmentation")
-    return [{key: a[key] for key in keys} | {"score": 0.5} for a in truth.annotations if not a["iscrowd"]]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth.images}
+    found = []
+    for a in truth.annotations:
+        if not a["iscrowd"]:
+            mask = a["segmentation"]
+            if isinstance(mask, list):
+                (mask,) = run_lengths.frPyObjects(mask, *sizes[a["image_id"]])
+                mask = mask | {"counts": mask["counts"].decode()}
+            found.append({key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5})
+            found[-1]["segmentation"] = mask
+    return found
 
 
 def random_split(images, classes, seed=0):
-    """Crowds, sides around 32 and 96 px, classes and images without truth, equal scores, 150 detections of a class."""
+    """Crowds, sides of 32 and 96 px, classes and images without truth, equal scores, over 100 detections of a class.
+
+    Masks of the truth are polygons or run lengths as text, those of crowds run lengths as numbers.
+    """
     rng = np.random.default_rng(seed)
     truth = Annotations("random.json", [], [{"id": 3 * c + 1, "name": f"class {c}"} for c in range(classes)], [])
     results = []
@@ -62,17 +104,18 @@ def random_split(images, classes, seed=0):
         objects = []
         for _ in range(rng.integers(0, 9)):
             category, box, corner = 3 * int(rng.integers(classes - 2)) + 1, random_box(rng, size), rng.uniform(0, 0.4)
-            mask = rle(box, size, corner)
+            mask, crowd = rle(box, size, corner), int(rng.random() < 0.1)
             area = float(run_lengths.area(mask)) if rng.random() < 0.5 else box[2] * box[3]
             truth.annotations.append(
                 {"id": len(truth.annotations) + 1, "image_id": image_id, "category_id": category, "bbox": box}
-                | {"area": area, "iscrowd": int(rng.random() < 0.1), "segmentation": mask}
+                | {"area": area, "iscrowd": crowd}
+                | {"segmentation": as_numbers(box, size) if crowd else [mask, [outline(box, corner)]][rng.integers(2)]}
             )
             objects.append((category, box))
-        many = 150 if rng.random() < 0.01 else int(rng.integers(0, 25))
+        many = 200 if rng.random() < 0.02 else int(rng.integers(0, 25))
         for _ in range(many):
             if objects and rng.random() < 0.7:
-                category, box = objects[0 if many == 150 else rng.integers(len(objects))]
+                category, box = objects[0 if many == 200 else rng.integers(len(objects))]
                 box = near(rng, box, size)
             else:
                 category, box = 3 * int(rng.integers(classes)) + 1, random_box(rng, size)
@@ -122,6 +165,11 @@ def random():
     return random_split(500, 40)
 
 
+@pytest.fixture(scope="module")
+def fewer():
+    return random_split(120, 40)
+
+
 @pytest.fixture(scope="module", params=["bbox", "segm"])
 def kind(request):
     return request.param
@@ -141,8 +189,8 @@ def test_both_scorers_give_the_same_numbers_to_the_last_digit_and_those_of_pycoc
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_the_mean_over_classes_is_the_score_and_classes_that_do_not_occur_are_left_out(random, scorer):
-    truth, results = random
+def test_the_mean_over_classes_is_the_score_and_classes_that_do_not_occur_are_left_out(fewer, scorer):
+    truth, results = fewer
     scores = coco_scores(truth, results, all_ids(truth), scorer=scorer)
     for name in ("AP", "AP50", "AR100"):
         rows = np.array([row[name] for row in scores.classes.values()])
@@ -151,9 +199,9 @@ def test_the_mean_over_classes_is_the_score_and_classes_that_do_not_occur_are_le
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_only_the_images_that_were_looked_at_are_counted(random, scorer):
-    truth, results = random
-    seen = all_ids(truth)[:100]
+def test_only_the_images_that_were_looked_at_are_counted(fewer, scorer):
+    truth, results = fewer
+    seen = all_ids(truth)[:50]
     found = coco_scores(truth, results, seen, scorer=scorer).values
     np.testing.assert_allclose(list(found.values()), by_hand(truth, results, "bbox", seen), rtol=0, atol=1e-15)
     only = [entry for entry in results if entry["image_id"] in seen]
@@ -161,8 +209,8 @@ def test_only_the_images_that_were_looked_at_are_counted(random, scorer):
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_perfect_predictions_score_exactly_one(random, kind, scorer):
-    truth, _ = random
+def test_perfect_predictions_score_exactly_one(fewer, kind, scorer):
+    truth, _ = fewer
     scores = coco_scores(truth, perfect(truth), all_ids(truth), kinds=(kind,), scorer=scorer)
     prefix = "mask_" if kind == "segm" else ""
     assert scores.values[f"{prefix}AP"] == scores.values[f"{prefix}AP50"] == scores.values[f"{prefix}AR100"] == 1
@@ -173,16 +221,16 @@ def test_perfect_predictions_score_exactly_one(random, kind, scorer):
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_shuffled_labels_score_near_zero(random, scorer):
-    truth, _ = random
+def test_shuffled_labels_score_near_zero(fewer, scorer):
+    truth, _ = fewer
     labels = np.random.default_rng(1).permutation([entry["category_id"] for entry in perfect(truth)])
     shuffled = [e | {"category_id": int(c)} for e, c in zip(perfect(truth), labels, strict=True)]
     assert 0 < coco_scores(truth, shuffled, all_ids(truth), scorer=scorer).values["AP"] < 0.02
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_no_detections_score_zero_and_no_images_nothing(random, scorer):
-    truth, _ = random
+def test_no_detections_score_zero_and_no_images_nothing(fewer, scorer):
+    truth, _ = fewer
     scores = coco_scores(truth, [], all_ids(truth), kinds=("bbox", "segm"), scorer=scorer)
     assert set(scores.values.values()) == {0.0} and len(scores.values) == 24
     assert scores.classes["class 0"] == dict.fromkeys(
@@ -297,6 +345,14 @@ def test_lvis_scores_masks_of_an_image_with_nothing_but_classes_nobody_has_looke
     results.append(result(3, 4, [0.0, 0.0, 9.0, 9.0], 0.9))
     scores = coco_scores(truth, results, [1, 2, 3], kinds=("segm",), scorer="faster_coco_eval", lvis=True)
     assert scores.values["mask_AP"] == pytest.approx(2.5 / 3)
+
+
+def test_lvis_scores_a_part_of_the_images_or_none():
+    truth, results = lvis()
+    options = {"scorer": "faster_coco_eval", "lvis": True}
+    first = coco_scores(truth, results, [1], **options).values
+    assert first["APr"] == first["AP"] == 1 and math.isnan(first["APc"])
+    assert all(map(math.isnan, coco_scores(truth, results, [], **options).values.values()))
 
 
 @pytest.mark.parametrize("change", ["neg_category_ids", "not_exhaustive_category_ids", "frequency"])
