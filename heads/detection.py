@@ -17,13 +17,12 @@ from .data.transforms import Fit, Size
 from .detection_entries import entries_of, original
 from .detection_files import DetectionFiles
 from .detectors import Found, Limits, Target, build_detector
-from .distributed import from_first
 from .drawing import Drawing
 from .extractor import Extractor
 from .image_task import ImageTask
 from .metrics.coco_results import write_results
-from .metrics.coco_scores import MASK, Kind, Scorer, coco_scores
-from .metrics.detection import DetectionResults
+from .metrics.coco_scores import MASK, Kind, Scorer
+from .metrics.detection import DetectionResults, scores_of
 
 RESULTS = "detections.json"
 _SCORES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
@@ -175,9 +174,9 @@ class DetectionTask(ImageTask):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         kinds: list[Kind] = ["bbox", "segm"] if self.has_masks else ["bbox"]
         truth, lvis = self._truth(stage), bool(getattr(data, "lvis", False))
-        self._found, seen = metric.gathered()
-        how: dict[str, Any] = {"kinds": kinds, "scorer": self.scorer, "lvis": lvis}
-        scores = from_first(lambda: coco_scores(truth, self._found, seen, **how))
+        gathered = metric.gathered()
+        self._found = gathered[0]
+        scores = scores_of(gathered, truth, kinds=kinds, scorer=self.scorer, lvis=lvis)
         if math.isnan(scores.values["AP"]) and not self.trainer.sanity_checking:
             raise ValueError(f"No image of the {stage} split has a box ({truth.source}), so there is nothing to score.")
         self.tables = {"classes": scores.classes}

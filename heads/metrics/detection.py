@@ -69,7 +69,7 @@ class DetectionResults(Metric):
 
 
 def scores_of(
-    results: DetectionResults,
+    gathered: tuple[list[Entry], list[int]],
     truth: Annotations,
     *,
     kinds: Sequence[Kind] = ("bbox",),
@@ -79,7 +79,7 @@ def scores_of(
     """The scores of all processes' results; the first one computes them for all. All processes must call this.
 
     Args:
-        results: What was found.
+        gathered: What :meth:`DetectionResults.gathered` returns.
         truth: The annotations as their file has them.
         kinds: As in :func:`coco_scores`.
         scorer: As in :func:`coco_scores`.
@@ -88,5 +88,4 @@ def scores_of(
     Raises:
         ValueError: As in :func:`coco_scores`; in every process.
     """
-    entries, image_ids = results.gathered()
-    return from_first(lambda: coco_scores(truth, entries, image_ids, kinds=kinds, scorer=scorer, lvis=lvis))
+    return from_first(lambda: coco_scores(truth, *gathered, kinds=kinds, scorer=scorer, lvis=lvis))

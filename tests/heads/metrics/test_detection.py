@@ -85,11 +85,11 @@ for image_id, entries in given["seen"][rank]:
     metric.update(image_id, entries)
 found = {"gathered": metric.gathered()}
 for scorer in ("pycocotools", "faster_coco_eval"):
-    scores = scores_of(metric, truth, scorer=scorer)
+    scores = scores_of(metric.gathered(), truth, scorer=scorer)
     found[scorer] = [scores.values, scores.classes]
 metric.update(99, [])
 try:
-    scores_of(metric, truth)
+    scores_of(metric.gathered(), truth)
 except ValueError as error:
     found["error"] = str(error)
 with open(f"{root}/found{rank}.json", "w") as file:
@@ -126,7 +126,7 @@ def test_two_processes_score_to_the_last_digit_what_one_does(truth, tmp_path):
         alone.update(image_id, entries)
     assert both[0]["gathered"] == list(alone.gathered())
     for scorer in ("pycocotools", "faster_coco_eval"):
-        scores = scores_of(alone, truth, scorer=scorer)
+        scores = scores_of(alone.gathered(), truth, scorer=scorer)
         as_text = json.dumps([scores.values, scores.classes])  # NaN equals NaN as text
         assert json.dumps(both[0][scorer]) == as_text
         assert 0.1 < scores.values["AP"] < 0.9
