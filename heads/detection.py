@@ -88,6 +88,14 @@ class DetectionTask(ImageTask):
         names = (*(field.name for field in fields(Limits)), "scorer")
         return super().protocol() | {name: self.hparams[name] for name in names}
 
+    def setup(self, stage: str) -> None:
+        """As every task; several processes do not wait for gradients of a level that the detector does not read."""
+        super().setup(stage)
+        detector: Any = self.decoders[0]
+        unread = tuple(f"extractor.backbone.levels.{i}." for i in detector.unread)
+        if self.extractor.pyramid:
+            self._ddp_params_and_buffers_to_ignore += [n for n, _ in self.named_parameters() if n.startswith(unread)]
+
     # Training: the detector's own losses.
 
     @property

@@ -1,5 +1,6 @@
 """What every detector is to a task: losses in training, boxes with scores otherwise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -44,9 +45,11 @@ class Detector(nn.Module):
 
     Attributes:
         has_masks: Whether it is trained on masks and finds them.
+        unread: Places of the maps that it does not look at.
     """
 
     has_masks: bool = False
+    unread: Sequence[int] = ()
 
     def forward(
         self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target] | None = None

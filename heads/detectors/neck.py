@@ -31,6 +31,7 @@ class LevelNeck(nn.Module):
 
     Attributes:
         reductions: Pixels per cell of all levels.
+        unread: Places of the maps that are left out.
         names: Keys of the levels that come from maps; those of ``extra`` have other ones.
 
     Raises:
@@ -56,6 +57,7 @@ class LevelNeck(nn.Module):
             raise ValueError(f"features is {features}, extra {extra!r}; expected at least 1, and pool or convs.")
         last = len(reductions) - 1
         self.kept = [i for i, r in enumerate(reductions) if r >= min_reduction or i == last]
+        self.unread = [i for i in range(last) if i not in self.kept]
         self.names = [str(i) for i in range(len(self.kept))]
         widths = [channels[i] for i in self.kept]
         self.fpn = None

@@ -134,6 +134,7 @@ class DenseDetector(Detector):
     def __init__(self, model: RetinaNet | FCOS) -> None:
         super().__init__()
         self.model = model
+        self.unread = model.backbone.unread
         del self.model.transform  # it would normalise once more
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:

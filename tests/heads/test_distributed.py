@@ -142,6 +142,33 @@ def test_detection_scores_to_the_last_bit_what_one_process_does(checkpoint, trai
     assert all(score == float(found[name]) or math.isnan(score) for name, score in alone.items())
 
 
+# Trains a detector that does not read the finest level of a learned pyramid.
+FIT_UNREAD = """
+import sys, torch
+from lightning.pytorch import Trainer
+import heads
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+data = heads.GeneratedScenes((48, 64), train_images=4, val_images=2, batch_size=1, num_workers=0)
+task = heads.DetectionTask(sys.argv[1], data.classes, (48, 64), detector="fcos", pyramid="sfp", tune="full")
+quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+Trainer(
+    default_root_dir=sys.argv[2], accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, **quiet
+).fit(task, data)
+torch.save(task.kept_state(), f"{sys.argv[2]}/{task.global_rank}.pt")
+"""
+
+
+def test_two_processes_train_a_detector_that_leaves_a_level_unread(checkpoint, tmp_path):
+    (tmp_path / "run.py").write_text(FIT_UNREAD)
+    arguments = [sys.executable, tmp_path / "run.py", str(checkpoint), str(tmp_path)]
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_damaged_files_of_every_process_are_named_and_keep_none_waiting(checkpoint, scenes, tmp_path):
     root = shutil.copytree(scenes, tmp_path / "scenes")
     for damaged in ("train/3.png", "val/0.png", "val/1.png"):  # the last two are of one process each
