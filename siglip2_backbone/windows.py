@@ -64,8 +64,9 @@ def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
     bottom, right = down * window[0] - rows, across * window[1] - columns
 
     def tiles(cells: Tensor) -> Tensor:
-        cells = cells.reshape(batch, down, window[0], across, window[1], -1).transpose(2, 3)
-        return cells.reshape(batch * down * across, window[0] * window[1], -1)
+        dim = cells.shape[-1]
+        cells = cells.reshape(batch, down, window[0], across, window[1], dim).transpose(2, 3)
+        return cells.reshape(batch * down * across, window[0] * window[1], dim)
 
     padded = _pad(x, bottom, right)
     if padded is x:
