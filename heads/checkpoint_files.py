@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from .base import CARD
 from .files import whole_file
+from .stored_task import CARD
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from siglip2_backbone.hub import HUB_ID, Fetch, download
 
-from .base import CARD, DenseTask
+from .base import DenseTask
 from .checkpoint_files import read_checkpoint
 from .depth import DepthTask
 from .detection import DetectionTask
@@ -25,6 +25,7 @@ from .model_card import model_card
 from .normals import NormalsTask
 from .results import finite, result_of
 from .segmentation import SegmentationTask
+from .stored_task import CARD
 from .sweep import without_sweep
 
 TASKS: dict[str, type[DenseTask]] = {

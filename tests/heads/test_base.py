@@ -7,9 +7,9 @@ import torch
 
 import heads
 from heads import Extractor, SegmentationTask
-from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
 from heads.decoders import DECODERS, LinearDecoder
+from heads.stored_task import CARD
 
 
 @pytest.fixture

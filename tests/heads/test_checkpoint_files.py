@@ -4,8 +4,8 @@ import tempfile
 import pytest
 import torch
 
-from heads.base import CARD
 from heads.checkpoint_files import WholeCheckpointIO, read_checkpoint
+from heads.stored_task import CARD
 
 CONTENT = {CARD: {"task": "any"}, "state_dict": {"weight": torch.arange(3.0)}, "epoch": 4}
 

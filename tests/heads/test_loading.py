@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 import heads
 from heads import Extractor, SegmentationTask
-from heads.base import CARD
 from heads.decoders import LinearDecoder
 from heads.model_card import model_card
 from heads.results import ResultWriter
+from heads.stored_task import CARD
 
 
 @pytest.fixture(scope="module")

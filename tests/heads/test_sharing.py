@@ -8,8 +8,8 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 import heads
-from heads.base import CARD
 from heads.cli import main
+from heads.stored_task import CARD
 
 TOKEN = "hf_secret"
 

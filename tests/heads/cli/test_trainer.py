@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
-from heads.base import CARD
 from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
 from heads.cli.trainer import find_checkpoint, monitored
 from heads.data.images import read_labels
+from heads.stored_task import CARD
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data"
 CAMVID = SAMPLES / "camvid"
