@@ -22,6 +22,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/scenes.py
 	$(BIN)/python benchmarks/segmentation.py
+	$(BIN)/python benchmarks/detection.py
 
 clean:
 	rm -rf .venv demo

@@ -6,7 +6,7 @@ Each run is in a process of its own, after a run on 10 images; the rounds are in
 resident set (Linux). AP is what came out, and how far it is from pycocotools' own; that of torchmetrics differs, as it
 takes the thresholds of IoU and recall from float32.
 
-    python benchmarks/coco_scoring.py [--images 5000] [--detections 100] [--kind segm] [--rounds 3]
+    python benchmarks/detection.py scoring [--images 5000] [--detections 100] [--kind segm] [--rounds 3]
 """
 
 import argparse
@@ -147,14 +147,14 @@ def measure(name: str, args: argparse.Namespace) -> None:
     print(json.dumps([seconds, grown[0] / 2**20, ap]))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100)
     parser.add_argument("--kind", choices=("bbox", "segm"), default="bbox")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.measure:
         measure(args.measure, args)
         return
