@@ -152,6 +152,12 @@ class DetectionTask(ImageTask):
 
     # Measuring: boxes at the original size, beside the annotation file.
 
+    def forward(self, image: Tensor) -> list[Found]:
+        """What the best head finds in images ``(B, 3, H, W)`` in [0, 1], in their pixels."""
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        found: list[Found] = self.decode(self.extractor(image), None, size, [size] * len(image))
+        return found
+
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Found]]:
         """What each head finds in each image of the batch, in the batch's own pixels."""
         maps = self.extractor(self._mean_padded(batch)["image"])
@@ -168,8 +174,7 @@ class DetectionTask(ImageTask):
 
     def update(self, metric: DetectionResults, output: list[Found], batch: dict[str, Any]) -> None:
         """Keep what was found in a batch."""
-        stage = "val" if self.trainer.validating or self.trainer.training else "test"
-        category_ids = self._truth(stage).category_ids
+        category_ids = self._truth("test" if self.trainer.testing else "val").category_ids
         for image_id, found in zip(batch["image_id"], self.labels(output, batch), strict=True):
             metric.update(image_id, entries_of(found, image_id, category_ids))
 
@@ -230,7 +235,7 @@ class DetectionTask(ImageTask):
 
         Returns:
             On the CPU: ``boxes`` float32 ``(N, 4)`` xyxy [px], ``scores`` ``(N,)`` from the highest down, ``labels``
-            int64 ``(N,)``, and of a detector with masks ``masks`` bool ``(N, H, W)``.
+            int64 ``(N,)``, ``size`` (height and width), and of a detector with masks ``masks`` bool ``(N, H, W)``.
 
         Raises:
             ValueError: The image cannot be read or is none of these.

@@ -16,7 +16,7 @@ class Drawing:
     """
 
     opacity: float = 0.5
-    threshold: float = 0.3
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1 or not 0 <= self.threshold <= 1:

@@ -32,7 +32,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(
-        self, output_dir: str | None = None, opacity: float = 0.5, threshold: float = 0.3, scores: bool = False
+        self, output_dir: str | None = None, opacity: float = 0.5, threshold: float = 0.5, scores: bool = False
     ) -> None:
         self.output_dir = output_dir
         self.drawing = Drawing(opacity, threshold)

@@ -192,6 +192,18 @@ def test_an_image_is_found_in_alone_what_is_found_in_it_by_the_trainer(build, sc
         assert drawing.shape[1:] == (image["height"], image["width"]) == (48, 64)
 
 
+def test_called_with_images_it_finds_in_their_pixels_what_predict_finds(build):
+    task = build(score_threshold=0.0).eval()
+    image = torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8)
+    (found,) = task(image[None] / 255)
+    torch.testing.assert_close(found["boxes"], task.predict(image)["boxes"])
+
+
+def test_validation_needs_no_test_split(build, coco_of_scenes, trainer):
+    data = COCOFolder(str(coco_of_scenes), None, SIZE, test_annotations="annotations/none.json", num_workers=0)
+    trainer(max_epochs=1).fit(build(classes=data.classes), data)
+
+
 def test_a_sweep_trains_detectors_beside_each_other(build, data, trainer):
     task = build(sweep={"lr": [1e-4, 1e-3]})
     trainer(max_epochs=1).fit(task, data)

@@ -46,6 +46,24 @@ data:
   init_args:
     {{img_size: [48, 64], train_images: 6, val_images: 2, test_images: 2, batch_size: 2, num_workers: {workers}}}
 """
+# Proposals and regions are drawn at random.
+DETECTION = """
+trainer: {{default_root_dir: {root}, max_epochs: 3, enable_progress_bar: false}}
+model:
+  class_path: heads.DetectionTask
+  init_args:
+    backbone: {checkpoint}
+    pyramid: resample
+    detector: faster_rcnn
+    detector_args: {{features: 32}}
+    score_threshold: 0.0
+    warmup_steps: 2
+data:
+  class_path: heads.GeneratedScenes
+  init_args:
+    {{img_size: [48, 64], train_images: 6, val_images: 2, test_images: 2, batch_size: 2, num_workers: {workers}}}
+"""
+TEXTS = {"depth": DEPTH, "detection": DETECTION}
 
 
 @pytest.fixture
@@ -54,7 +72,7 @@ def config(tmp_path, checkpoint, scenes):
 
     def write(name="run", workers=0, kind="frozen"):
         path = tmp_path / f"{name}.yaml"
-        text = DEPTH if kind == "depth" else CONFIG
+        text = TEXTS.get(kind, CONFIG)
         path.write_text(text.format(root=tmp_path / name, checkpoint=checkpoint, scenes=scenes, workers=workers))
         return str(path)
 
@@ -110,6 +128,7 @@ KINDS = {
     "full": {"tune": "full", "layer_decay": "0.8", "ema_decay": "0.5", "schedule": "onecycle", "pooled": "true"},
     "lora": {"tune": "lora", "lora": "{rank: 2, dropout: 0.1}", "schedule": "poly"},
     "depth": {},
+    "detection": {},
     "sweep": {"sweep": "{lr: [1e-3, 1e-2], weight_decay: [0, 0.1]}"},
 }
 
@@ -127,7 +146,7 @@ def whole(tmp_path_factory, checkpoint, scenes):
         if kind not in found:
             root = tmp_path_factory.mktemp("whole") / "run"
             path = root.with_suffix(".yaml")
-            text = DEPTH if kind == "depth" else CONFIG
+            text = TEXTS.get(kind, CONFIG)
             path.write_text(text.format(root=root, checkpoint=checkpoint, scenes=scenes, workers=0))
             assert main(["fit", "--config", str(path), *options(kind)]) == 0
             found[kind] = outcome(root, str(path), kind)
@@ -154,6 +173,7 @@ def outcome(run, config, kind):
         ("while writing", 0, "lora"),
         ("in an epoch", 0, "sweep"),
         ("in an epoch", 0, "depth"),
+        ("in an epoch", 0, "detection"),
     ],
 )
 def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment, workers, kind):
