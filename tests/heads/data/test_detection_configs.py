@@ -11,7 +11,7 @@ import heads
 from heads.cli import main
 from heads.cli.configs import config_root
 
-pytestmark = pytest.mark.filterwarnings()
+pytestmark = pytest.mark.filterwarnings("ignore:.*are missing. Scores on it", "ignore:Skipped in")
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data"
 CONFIGS = sorted((config_root() / "detection").glob("*.yaml"))
