@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.annotations import Annotations, Entry
+from ..data.instance_masks import mask_problem
 from .coco_results import check_results
 
 Kind = Literal["bbox", "segm"]
@@ -223,10 +224,16 @@ def _check_options(kinds: Sequence[Kind], scorer: Scorer, lvis: bool) -> None:
 
 
 def _check_masks(truth: Annotations) -> None:
+    """Refuse masks that are none: whoever reads a file for its boxes does not look at them.
+
+    pycocotools reads beyond run lengths that do not fill their image, and may never come back.
+    """
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth.images}
     for annotation in truth.annotations:
-        if not annotation.get("segmentation"):
+        if problem := mask_problem(annotation.get("segmentation"), *sizes[annotation["image_id"]]):
             raise ValueError(
-                f"{truth.source} cannot score masks: annotation {annotation['id']} has no segmentation. Score boxes."
+                f"{truth.source} cannot score masks: annotation {annotation['id']} {problem}. Correct it, or score "
+                "boxes."
             )
 
 

@@ -388,6 +388,21 @@ def test_masks_without_a_truth_are_refused():
     assert coco_scores(truth, [], [1]).values["AP"] == 0
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"size": [100, 100], "counts": [5, 6]}, "has RLE counts of 11 pixels; expected 10000"),
+        ({"size": [50, 100], "counts": [5000]}, r"has RLE of size \[50, 100\]"),
+        ([[1, 2, 3, 4]], "has a segmentation whose polygon 1 has 4 numbers"),
+    ],
+)
+def test_masks_of_the_truth_are_looked_at_before_they_are_followed(segmentation, message):
+    truth = split({1: [(1, [0.0, 0.0, 9.0, 9.0])]})
+    truth.annotations[0]["segmentation"] = segmentation  # as of a file that was read for its boxes
+    with pytest.raises(ValueError, match=rf"truth\.json cannot score masks: annotation 1 {message}.*or score boxes\.$"):
+        coco_scores(truth, [], [1], kinds=("segm",))
+
+
 def test_a_wrong_entry_is_refused_whoever_scores():
     truth = split({1: []})
     for scorer in SCORERS:
