@@ -154,10 +154,11 @@ class DetectionDataModule(DenseDataModule):
     def _dataset(self, split: str) -> DetectionDataset:
         training, name = split == "train", self.splits[split]
         annotations = self._read(name) if training else self.truth(split)  # what is trained on is not kept twice
-        if training and not annotations.annotations:
+        if all(annotation["iscrowd"] for annotation in annotations.annotations):
             raise ValueError(
-                f"{annotations.source} has no box in {len(annotations.images)} images; expected some to train on. "
-                "Look whether it is the annotation file of the training images."
+                f"{annotations.source} has no box of a single object in {len(annotations.images)} images; expected "
+                f"some to {'train on' if training else 'find'}. Look whether it is the annotation file of the {split} "
+                "images."
             )
         self._say(split, annotations)
         return DetectionDataset(

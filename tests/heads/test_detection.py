@@ -243,6 +243,21 @@ def test_a_split_without_boxes_is_refused(build, data, trainer):
         trainer().test(build(), data)
 
 
+def test_a_part_of_a_split_may_be_without_boxes(build, data, trainer):
+    truth = data.truth("val")
+    truth.annotations[:] = [a for a in truth.annotations if a["image_id"] == truth.images[-1]["id"]]
+    run = trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    run.fit(build(), data)
+    assert math.isnan(run.callback_metrics["val/AP"])
+
+
+def test_a_fit_does_not_read_the_test_split(build, coco_of_scenes, trainer):
+    data = COCOFolder(str(coco_of_scenes), None, SIZE, test_annotations="not_there_yet.json", num_workers=0)
+    run = trainer(max_epochs=1, limit_train_batches=1, num_sanity_val_steps=1)
+    run.fit(build(classes=data.classes), data)
+    assert run.callback_metrics["val/AP"] >= 0
+
+
 def test_lvis_needs_its_scorer(build, data, trainer):
     data.lvis = True
     with pytest.raises(ValueError, match=r"scorer is 'pycocotools', which cannot score LVIS"):

@@ -114,15 +114,24 @@ def test_entries_that_were_passed_over_are_said_once_and_kept_for_the_result_fil
     recwarn.clear()
 
 
-def test_an_image_without_boxes_is_trained_on_and_a_split_without_boxes_is_not(coco_folder):
+def test_an_image_without_boxes_is_trained_on(coco_folder):
     data = module(coco_folder)
     data.setup("fit")
     assert len(data.datasets["train"]) == 4 and len(data.datasets["train"][0, 3]["labels"]) == 0
-    edit(coco_folder, "train", lambda content: content["annotations"].clear())
-    with pytest.raises(ValueError, match=r"train\.json has no box in 4 images; expected some to train on"):
-        module(coco_folder).setup("fit")
-    edit(coco_folder, "val", lambda content: content["annotations"].clear())
-    module(coco_folder).setup("test")  # nothing to be found is something that can be measured
+
+
+@pytest.mark.parametrize(
+    ("split", "stage", "use"), [("train", "fit", "train on"), ("val", "fit", "find"), ("val", "test", "find")]
+)
+@pytest.mark.parametrize("crowds", [False, True])
+def test_a_split_without_boxes_is_refused_before_anything_is_trained(coco_folder, split, stage, use, crowds):
+    def change(content):
+        content["annotations"] = [a for a in content["annotations"] if a["iscrowd"]] if crowds else []
+
+    edit(coco_folder, split, change)
+    message = rf"{split}\.json has no box of a single object in 4 images; expected some to {use}"
+    with pytest.raises(ValueError, match=message):
+        module(coco_folder).setup(stage)
 
 
 def test_a_missing_image_is_named(coco_folder):
