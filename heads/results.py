@@ -64,7 +64,7 @@ class ResultWriter(Callback):
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
         task.write_scored(path.parent)
-        _print(result, task, path)
+        _print(result, task, path, data.skips)
 
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
@@ -114,9 +114,9 @@ def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[s
     return asdict(published) | {"difference": difference, "whole_split": whole}
 
 
-def _print(result: dict[str, Any], task: Any, path: Path) -> None:
+def _print(result: dict[str, Any], task: Any, path: Path, skips: str) -> None:
     """The scores, the task's tables, and the score that it goes by."""
-    console, scores = Console(), result["metrics"]
+    console, scores = Console(markup=False, emoji=False), result["metrics"]  # names of classes are as they are
     for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tables).items():
         if len(rows) > _MOST_ROWS:
             console.print(f"{len(rows)} {title}, see {path}", highlight=False)
@@ -128,9 +128,9 @@ def _print(result: dict[str, Any], task: Any, path: Path) -> None:
             table.add_row(name, *shown)
         console.print(table)
     if "published" in result:
-        console.print(_comparison(result, task.units))
+        console.print(_comparison(result, task.units, skips))
     if result["skipped"]:
-        console.print(f"{len(result['skipped'])} images were skipped, see {path}", highlight=False)
+        console.print(f"{len(result['skipped'])} {skips} were skipped, see {path}", highlight=False)
     name = task.monitor[0]
     unit = task.units.get(name, "")
     console.print(f"{name} {_shown(scores[name], unit, 3)} {unit}, written to {path}", highlight=False)
@@ -143,9 +143,11 @@ def _shown(value: float | None, unit: str, digits: int) -> str:
     return f"{100 * value:.{min(digits, 2)}f}" if unit == "%" else f"{value:.{digits}f}"
 
 
-def _comparison(result: dict[str, Any], units: Mapping[str, str]) -> Table:
+def _comparison(result: dict[str, Any], units: Mapping[str, str], skips: str) -> Table:
     """The own figures beside the published ones."""
-    protocol = result["protocol"]
+    protocol, skipped = result["protocol"], len(result["skipped"])
+    counted = protocol["images"] - (skipped if skips == "images" else 0)
+    without = f" without {skipped} {skips}" if skipped and skips != "images" else ""
     table = Table("score", "here", "published", "difference", Column("source", overflow="fold"))
     for published in result["published"]:
         name, difference, unit = published["metric"], published["difference"], units.get(published["metric"], "")
@@ -153,9 +155,8 @@ def _comparison(result: dict[str, Any], units: Mapping[str, str]) -> Table:
         signed = "-" if difference is None else f"{difference:+.{digits}f}"
         table.add_row(name, _shown(own, unit, digits), f"{published['value']:.{digits}f}", signed, published["source"])
         if not published["whole_split"]:
-            counted = protocol["images"] - len(result["skipped"])
             of = protocol.get("images_published", protocol["images"])
-            table.caption = f"Not comparable: {counted} of {of} images."
+            table.caption = f"Not comparable: {counted} of {of} images{without}."
         if own is None:
             names = ", ".join(result["metrics"])
             table.caption = f"No score is called {name}: set results.published.metric to one of {names}."

@@ -45,6 +45,7 @@ class DetectionDataModule(DenseDataModule):
         ValueError: The class list is wrong, or a number is out of range.
     """
 
+    skips: ClassVar[str] = "boxes"
     stacked: ClassVar[tuple[str, ...]] = ("image",)
     lvis: ClassVar[bool] = False  # whether only some classes of each image were looked for, as in LVIS
 

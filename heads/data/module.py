@@ -34,6 +34,7 @@ class DenseDataModule(LightningDataModule):
 
     test_split: str
     classes: Any = None  # :data:`heads.data.classes.ClassSpec` of the labels, where they are classes
+    skips: ClassVar[str] = "images"  # what ``skipped`` is about
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int, eval_batch_size: int | None = None) -> None:
@@ -48,7 +49,7 @@ class DenseDataModule(LightningDataModule):
         self.seed = seed
         self.datasets: dict[str, Dataset[Sample]] = {}
         self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
-        self.skipped: dict[str, list[str]] = {}  # stage -> why a file was passed over, in this process
+        self.skipped: dict[str, list[str]] = {}  # stage -> why something was passed over, in this process
 
     def describe(self, split: str) -> dict[str, Any]:
         """What a number measured on val or test depends on, for the result file and a head's card."""

@@ -95,3 +95,29 @@ def test_damaged_files_are_named_once_in_warning_and_result_and_count_for_nothin
     result = json.loads((tmp_path / "results.json").read_text())
     assert len(result["skipped"]) == 1 and result["protocol"]["images"] == 4
     assert "Not comparable: 3 of 4 images" in capsys.readouterr().out
+
+
+def test_names_of_classes_are_printed_as_they_are(checkpoint, data, trainer, capsys):
+    from heads import SegmentationTask
+
+    data.classes = {name: [0, 0, i] for i, name in enumerate(("[/sky]", "road[red]", ":car:"))}
+    trainer(callbacks=[ResultWriter()]).test(SegmentationTask(str(checkpoint), data.classes, (48, 64)), data)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in data.classes)
+
+
+def test_boxes_that_were_passed_over_are_not_called_images(checkpoint, coco_of_scenes, trainer, capsys):
+    from heads import COCOFolder, DetectionTask
+
+    path = coco_of_scenes / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    path.write_text(json.dumps(content))
+    data = COCOFolder(str(coco_of_scenes), None, (48, 64), skip_invalid=True, num_workers=0)
+    with pytest.warns(UserWarning, match="Skipped in test: annotation"):
+        data.setup("test")
+    task = DetectionTask(str(checkpoint), data.classes, (48, 64), detector_args={"features": 32}, pyramid="resample")
+    figure = Published("AP", 41.6, "a paper, table 1")
+    trainer(callbacks=[ResultWriter(figure)]).test(task, data, verbose=False)
+    printed = capsys.readouterr().out
+    assert "Not comparable: 3 of 3 images without 1 boxes" in printed and "1 boxes were skipped" in printed
