@@ -28,17 +28,18 @@ def found(boxes=((4.0, 20, 30, 44), (50.0, 10, 90, 50)), scores=(0.9, 0.4), labe
     return result
 
 
-def pixels(drawing, **options):
+def pixels(drawing, colours=COLOURS, **options):
     photo = Image.new("RGB", (100, 60), (100, 100, 100))
     before = photo.copy()
-    drawn = np.array(draw(found(**options), photo, COLOURS, drawing))
+    drawn = np.array(draw(found(**options), photo, colours, drawing))
     assert np.array_equal(np.array(photo), np.array(before))
     return drawn
 
 
 def test_boxes_above_the_threshold_are_drawn_in_the_colours_of_their_classes():
     drawn = pixels(Drawing(threshold=0.5))
-    assert drawn[30, 4].tolist() == [200, 0, 0] and drawn[44, 20].tolist() == [200, 0, 0]
+    assert drawn[30, 4].tolist() == [200, 0, 0] and drawn[43, 20].tolist() == [200, 0, 0]
+    assert drawn[44, 20].tolist() == [100, 100, 100]
     assert (drawn[:, 45:] == 100).all()
     drawn = pixels(Drawing(threshold=0.4))
     assert drawn[30, 50].tolist() == [0, 0, 200] and drawn[25, 20].tolist() == [100, 100, 100]
@@ -53,6 +54,18 @@ def test_masks_are_laid_over_the_photograph(opacity, expected):
 def test_labels_stay_within_the_picture():
     drawn = pixels(Drawing(), boxes=((0.0, 0, 100, 60),), scores=(0.9,), labels=(0,))
     assert (drawn[2:10, 2:40] == [200, 0, 0]).all(axis=-1).any()  # below the upper edge, where there is none above
+
+
+def test_all_four_sides_of_a_box_are_seen_that_fills_the_picture():
+    drawn = pixels(Drawing(), boxes=((0.0, 0, 100, 60),), scores=(0.9,), labels=(0,))
+    assert all((side == [200, 0, 0]).all() for side in (drawn[:, 0], drawn[0], drawn[:, -1], drawn[-1]))
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "Katze/貓", "\ud800", "a" * 500])
+@pytest.mark.parametrize("box", [(4.0, 20, 30, 44), (99.0, 59, 100, 60), (7.0, 7, 7, 7)])
+def test_any_name_and_any_box_are_drawn(name, box):
+    drawn = pixels(Drawing(), {name: [200, 0, 0]}, boxes=(box,), scores=(0.9,), labels=(0,))
+    assert (drawn == [200, 0, 0]).all(axis=-1).any()
 
 
 def test_one_json_holds_the_photographs_by_name_and_what_was_found_in_them(tmp_path):
