@@ -98,6 +98,7 @@ def draw(
         last = max(left, right - 1), max(top, bottom - 1)  # Pillow draws the last pixel, the box ends behind it
         pen.rectangle((left, top, *last), outline=colour, width=width)
         text = f"{' '.join(names[labels[i]].split())} {found['scores'][i].item():.2f}"  # Pillow anchors one line only
+        left = max(0, min(left, photo.width - pen.textlength(text, font=font)))
         frame = pen.textbbox((left, top), text, font=font, anchor="lb" if top > height + width else "lt")
         pen.rectangle(frame, fill=colour)
         pen.text(frame[:2], text, fill="black" if sum(colour) > 380 else "white", font=font, anchor="lt")

@@ -54,6 +54,8 @@ def test_masks_are_laid_over_the_photograph(opacity, expected):
 def test_labels_stay_within_the_picture():
     drawn = pixels(Drawing(), boxes=((0.0, 0, 100, 60),), scores=(0.9,), labels=(0,))
     assert (drawn[2:10, 2:40] == [200, 0, 0]).all(axis=-1).any()  # below the upper edge, where there is none above
+    drawn = pixels(Drawing(), boxes=((95.0, 20, 99, 40),), scores=(0.9,), labels=(0,))
+    assert (drawn[12:18, 65:90] != 100).any(axis=-1).mean() > 0.9  # to the left, where it is too wide
 
 
 def test_all_four_sides_of_a_box_are_seen_that_fills_the_picture():
