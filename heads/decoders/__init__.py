@@ -19,7 +19,7 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_decoder(
-    name: str, channels: Sequence[int], reductions: Sequence[int], out_channels: int, **args: object
+    name: str, channels: Sequence[int], reductions: Sequence[int], out_channels: int, /, **args: object
 ) -> nn.Module:
     """A decoder by name.
 

@@ -21,6 +21,7 @@ def build_detector(
     reductions: Sequence[int],
     num_classes: int,
     limits: Limits | None = None,
+    /,
     **args: object,
 ) -> Detector:
     """A detector by name.

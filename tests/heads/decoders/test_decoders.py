@@ -80,6 +80,8 @@ def test_arguments_are_plain_data_by_keyword_and_unknown_ones_are_refused(name):
     assert json.loads(json.dumps(defaults)) == defaults
     with pytest.raises(ValueError, match=rf"decoder_args {{'width': 3}} do not fit the decoder '{name}': .*width"):
         build_decoder(name, [12], [16], 5, width=3)
+    with pytest.raises(ValueError, match=rf"do not fit the decoder '{name}': .*channels"):
+        build_decoder(name, [12], [16], 5, channels=[3])
 
 
 def test_an_unknown_name_is_refused():

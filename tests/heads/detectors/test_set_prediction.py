@@ -239,13 +239,15 @@ def test_labels_that_are_no_class_are_refused():
         ({"dim": 30, "heads": 4}, "dim is 30; expected a multiple of 4, and of the 4 heads"),
         ({"dim": 10, "heads": 5}, "dim is 10"),
         ({"losses": {"l2": 1.0}}, "for some of classification, l1, giou"),
+        ({"limits": {}}, "detector_args .*do not fit the detector 'set_prediction'"),
         ({"querys": 5}, "detector_args .*do not fit the detector 'set_prediction'"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(args, message):
     arguments = {"channels": [6, 6], "reductions": [8, 8], "num_classes": 3} | args
+    own = [arguments.pop(name) for name in ("channels", "reductions", "num_classes")]
     with pytest.raises(ValueError, match=message):
-        build_detector("set_prediction", **arguments)
+        build_detector("set_prediction", *own, **arguments)
 
 
 def test_is_built_by_name():
