@@ -21,7 +21,7 @@ from .drawing import Drawing
 from .extractor import Extractor
 from .image_task import ImageTask
 from .metrics.coco_results import write_results
-from .metrics.coco_scores import MASK, Kind, Scorer
+from .metrics.coco_scores import MASK, Kind, Scorer, check_scorer
 from .metrics.detection import DetectionResults, scores_of
 
 RESULTS = "detections.json"
@@ -89,8 +89,16 @@ class DetectionTask(ImageTask):
         return super().protocol() | {name: self.hparams[name] for name in names}
 
     def setup(self, stage: str) -> None:
-        """As every task; several processes do not wait for gradients of a level that the detector does not read."""
+        """As every task; several processes do not wait for gradients of a level that the detector does not read.
+
+        Raises:
+            ValueError: The data cannot be trained on or scored with these options; said before the first batch.
+        """
         super().setup(stage)
+        if stage != "predict":
+            data: Any = getattr(self.trainer, "datamodule", None)
+            check_scorer(self.scorer, lvis=bool(getattr(data, "lvis", False)))
+            self._check_masks(getattr(data, "masks", True))
         detector: Any = self.decoders[0]
         unread = tuple(f"extractor.backbone.levels.{i}." for i in detector.unread)
         if self.extractor.pyramid:
@@ -119,11 +127,7 @@ class DetectionTask(ImageTask):
 
     def _targets(self, batch: dict[str, Any]) -> list[Target]:
         """What is in each image; a crowd is no object to learn from."""
-        if self.has_masks and "instance_masks" not in batch:
-            raise ValueError(
-                f"{self.hparams['detector']} is trained on masks, and the data have none. Set data.masks to true, or "
-                "take the detector faster_rcnn."
-            )
+        self._check_masks("instance_masks" in batch)
         targets: list[Target] = []
         for i, (boxes, labels) in enumerate(zip(batch["boxes"], batch["labels"], strict=True)):
             single = ~batch["iscrowd"][i].bool()
@@ -132,6 +136,13 @@ class DetectionTask(ImageTask):
                 target["masks"] = batch["instance_masks"][i][single]
             targets.append(target)
         return targets
+
+    def _check_masks(self, has_masks: bool) -> None:
+        if self.has_masks and not has_masks:
+            raise ValueError(
+                f"{self.hparams['detector']} is trained on masks and scored by them, and the data have none. Set "
+                "data.masks to true, or take the detector faster_rcnn."
+            )
 
     def _mean_padded(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch with the backbone's mean, which is 0 once normalised, beside and below its smaller images."""

@@ -74,7 +74,9 @@ def coco_scores(
     Source: cocodataset/cocoapi and lvis-dataset/lvis-api @ 04e89fd; detectron2's coco_evaluation.py for the area of
     masks. Apart from them the precision of a first right detection is 1, not 1 - 2^-52.
     """
-    _check_options(kinds, scorer, lvis)
+    check_scorer(scorer, lvis=lvis)
+    if not kinds or set(kinds) - set(get_args(Kind)):
+        raise ValueError(f"kinds is {kinds!r}; expected bbox, segm or both.")
     check_results(results, truth, masks="segm" in kinds)
     seen = set(image_ids)
     truth = _looked_at(truth, seen)
@@ -214,13 +216,18 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _check_options(kinds: Sequence[Kind], scorer: Scorer, lvis: bool) -> None:
-    if not kinds or set(kinds) - set(get_args(Kind)):
-        raise ValueError(f"kinds is {kinds!r}; expected bbox, segm or both.")
+def check_scorer(scorer: Scorer, *, lvis: bool = False) -> None:
+    """Refuse a scorer that is unknown, not installed, or unable to score LVIS.
+
+    Raises:
+        ValueError: It is.
+    """
     if scorer not in get_args(Scorer):
         raise ValueError(f"scorer is {scorer!r}; expected one of {', '.join(get_args(Scorer))}.")
     if lvis and scorer != "faster_coco_eval":
         raise ValueError(f"scorer is {scorer!r}, which cannot score LVIS. Pass scorer faster_coco_eval.")
+    if scorer == "faster_coco_eval":
+        _faster_coco_eval()
 
 
 def _check_masks(truth: Annotations) -> None:

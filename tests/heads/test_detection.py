@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +42,14 @@ def quiet(task):
     return task
 
 
+def never_run(task):
+    def outputs(*args):
+        raise AssertionError("a batch was run")
+
+    task.outputs = task.training_step = outputs
+    return task
+
+
 def truth_as_found(change=lambda found: found):
     """In place of a task's outputs: what is in each image, changed."""
 
@@ -78,7 +87,7 @@ def test_a_crowd_is_no_object_to_learn_from(build, batch):
 
 def test_a_detector_of_masks_says_that_the_data_have_none(build, batch):
     del batch["instance_masks"]
-    with pytest.raises(ValueError, match=r"mask_rcnn is trained on masks, and the data have none\. Set data\.masks"):
+    with pytest.raises(ValueError, match=r"mask_rcnn is trained on masks .* the data have none\. Set data\.masks"):
         quiet(build("mask_rcnn").train()).training_step(batch, 0)
 
 
@@ -260,5 +269,23 @@ def test_a_fit_does_not_read_the_test_split(build, coco_of_scenes, trainer):
 
 def test_lvis_needs_its_scorer(build, data, trainer):
     data.lvis = True
+    task = never_run(build())
     with pytest.raises(ValueError, match=r"scorer is 'pycocotools', which cannot score LVIS"):
-        trainer().test(build(), data)
+        trainer().test(task, data)
+
+
+def test_a_scorer_that_is_not_installed_is_refused_before_the_first_batch(build, data, trainer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    task = never_run(build(scorer="faster_coco_eval"))
+    with pytest.raises(ValueError, match=r"needs faster-coco-eval: pip install 'siglip2-backbone\[coco\]'"):
+        trainer().test(task, data)
+
+
+@pytest.mark.parametrize("run", ["fit", "validate", "test"])
+def test_a_detector_of_masks_is_refused_before_the_first_batch_where_masks_are_not_read(
+    build, coco_of_scenes, trainer, run
+):
+    data = COCOFolder(str(coco_of_scenes), None, SIZE, num_workers=0)
+    task = never_run(build("mask_rcnn", classes=data.classes))
+    with pytest.raises(ValueError, match=r"mask_rcnn is trained on masks and .*Set data\.masks to true, or take"):
+        getattr(trainer(), run)(task, data)
