@@ -84,7 +84,7 @@ class DetectionDataModule(DenseDataModule):
         self.predict_images = predict_images
         self.splits = {split: split for split in _STAGES}  # what each is read from
         self.test_split = "test"
-        self.protocol |= {"recipe": recipe, "test_resize": str(self.fit)}
+        self.protocol |= {"recipe": recipe, "test_resize": str(self.fit), "eval_batch_size": eval_batch_size}
         if recipe == "lsj":
             self.protocol |= {"scale": list(scale), "min_visible": min_visible}
         self._truth: dict[str, Annotations] = {}

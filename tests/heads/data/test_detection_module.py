@@ -89,10 +89,12 @@ def test_what_a_number_depends_on_is_described(coco_folder):
         "scale": [0.1, 2.0],
         "min_visible": 0.25,
         "test_resize": "short side 48, long side at most 64",
+        "eval_batch_size": 1,
         "annotations": "annotations/val.json",
     }
-    protocol = module(coco_folder, recipe="resize").protocol
-    assert protocol == {"recipe": "resize", "test_resize": "short side 48, long side at most 64"}
+    protocol = module(coco_folder, recipe="resize", eval_batch_size=4).protocol
+    resize = "short side 48, long side at most 64"
+    assert protocol == {"recipe": "resize", "test_resize": resize, "eval_batch_size": 4}
 
 
 @pytest.mark.parametrize("recipe", ["lsj", "resize", "plain"])
