@@ -13,7 +13,7 @@ class COCOFolder(DetectionDataModule):
     """Images in folders below one root, with a json in COCO's format for each split.
 
     Args:
-        root: Folder that the other paths start from; needed for everything but predict.
+        root: Folder that the other paths start from; not needed to predict where ``classes`` is given.
         classes: Names of the categories, or names with colours, in the order of their ids; those of the validation
             json by default.
         img_size: Height and width [px] that images fit into.

@@ -119,7 +119,8 @@ class DetectionDataModule(DenseDataModule):
             ValueError: ``root`` is not set, or there is no such folder.
         """
         if self.root is None:
-            raise ValueError("data.root is not set; expected the folder of the data set.")
+            instead = "" if self.classes else ", or data.classes, which is all that predict needs"
+            raise ValueError(f"data.root is not set; expected the folder of the data set{instead}.")
         base = Path(self.root).expanduser()
         if not base.is_dir():
             raise ValueError(f"No folder {base}; expected data.root to be the folder of the data set.")

@@ -95,7 +95,7 @@ class VOCFolder(DetectionDataModule):
     """Own images with boxes in the layout of Pascal VOC: Annotations/*.xml, JPEGImages, ImageSets/Main/*.txt.
 
     Args:
-        root: Folder that holds these three; needed for everything but predict.
+        root: Folder that holds these three; not needed to predict where ``classes`` is given.
         classes: Names of the classes, or names with colours, in the order of the labels; the names that the XML of all
             splits have by default.
         img_size: Height and width [px] that images fit into.

@@ -48,7 +48,7 @@ def test_test_images_lie_with_the_validation_images_by_default(coco_folder):
 
 
 def test_what_is_missing_is_named(coco_folder, tmp_path):
-    with pytest.raises(ValueError, match=r"data\.root is not set"):
+    with pytest.raises(ValueError, match=r"data\.root is not set; expected .* or data\.classes, .* predict"):
         COCOFolder()
     with pytest.raises(ValueError, match=r"No folder .*gone; expected data\.root"):
         COCOFolder(str(tmp_path / "gone"))
