@@ -1,6 +1,5 @@
 """What annotations of objects must be to be trained on and scored: ids that fit, boxes and masks inside their image."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
@@ -148,8 +147,11 @@ def _is_box(box: Any) -> bool:
 
 
 def _inside(left: float, top: float, right: float, bottom: float, image: Entry) -> bool:
-    low = left >= -ROUNDING and top >= -ROUNDING
-    return low and right <= image["width"] + ROUNDING and bottom <= image["height"] + ROUNDING
+    """Whether a box lies in its image, up to rounding; what rounding leaves nothing of does not."""
+    width, height = image["width"], image["height"]
+    reaches = min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)
+    within = min(left, top) >= -ROUNDING and right <= width + ROUNDING and bottom <= height + ROUNDING
+    return reaches and within
 
 
 def _leaves(row: Entry, images: Mapping[int, Entry]) -> bool:
@@ -166,7 +168,7 @@ def _right_as_corners(row: Entry, images: Mapping[int, Entry]) -> bool:
 
 
 def _area_problem(area: Any) -> str | None:
-    if area is None or (type(area) in (int, float) and 0 < area < math.inf):
+    if area is None or (type(area) in (int, float) and finite_numbers([area]) and area > 0):
         return None
     return f"has area {shortened(area)}; expected a number of pixels above 0, or none"
 

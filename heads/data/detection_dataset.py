@@ -1,6 +1,7 @@
 """Images with boxes and instance masks as samples, whatever data set they come from."""
 
 import marshal
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class DetectionDataset(Dataset[Sample]):
         if not folder.is_dir():
             raise ValueError(f"No folder {folder}; expected the images of {self.source}.")
         self.paths = [folder / image["file_name"] for image in annotations.images]
-        missing = [path for path in self.paths if not path.is_file()]
+        missing = [path for path in self.paths if not os.path.isfile(path)]  # of any name, even one too long for a file
         if missing:
             raise ValueError(
                 f"{self.source} names {len(self.paths)} images, and {len(missing)} of them are missing, first "

@@ -247,6 +247,8 @@ WRONG = [
     ({"bbox": [90, 5, 12, 20]}, r"has bbox \[90, 5, 12, 20\], which leaves its image of 100 x 80 px; expected"),
     ({"bbox": [5, 70, 10, 12]}, r"has bbox \[5, 70, 10, 12\], which leaves its image"),
     ({"bbox": [-2, 5, 10, 12]}, r"has bbox \[-2, 5, 10, 12\], which leaves its image"),
+    ({"bbox": [100, 5, 1, 20]}, r"has bbox \[100, 5, 1, 20\], which leaves its image"),
+    ({"bbox": [5, 80, 20, 0.8]}, r"has bbox \[5, 80, 20, 0\.8\], which leaves its image"),
     ({"bbox": [5, 5, 20]}, r"has bbox \[5, 5, 20\]; expected four finite numbers"),
     ({"bbox": [5, 5, 20, float("nan")]}, r"has bbox \[5, 5, 20, nan\]; expected four finite numbers"),
     ({"bbox": [5, 5, 20, float("inf")]}, r"has bbox \[5, 5, 20, inf\]; expected four finite numbers"),
@@ -254,6 +256,8 @@ WRONG = [
     ({"bbox": None}, r"has bbox None; expected four finite numbers"),
     ({"area": 0}, r"has area 0; expected a number of pixels above 0"),
     ({"area": float("nan")}, r"has area nan; expected"),
+    ({"area": 10**400}, r"has area 10+\.\.\.0+; expected"),
+    ({"area": "400"}, r"has area '400'; expected"),
     ({"segmentation": None}, r"has no segmentation; expected a list of polygons"),
     ({"segmentation": {"size": [80, 90], "counts": [7200]}}, r"has RLE of size \[80, 90\]; expected .*\[80, 100\]"),
 ]

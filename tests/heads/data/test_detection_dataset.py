@@ -138,6 +138,13 @@ def test_a_missing_image_is_named_at_the_start(split):
         dataset(split)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000 + "x", "\ud800.jpg", "more", "."])
+def test_a_name_that_no_image_can_have_is_that_of_a_missing_one(split, name):
+    split[0].images[1]["file_name"] = name
+    with pytest.raises(ValueError, match=r"val\.json names 4 images, and 1 of them are missing, first "):
+        dataset(split)
+
+
 def test_an_image_of_another_size_is_refused_by_both_names(split):
     Image.open(split[1] / "b.jpg").resize((61, 80)).save(split[1] / "b.jpg")
     with pytest.raises(ValueError, match=r"b\.jpg is \(80, 61\) .*val\.json has \(80, 60\) for image 99"):
