@@ -1,17 +1,18 @@
 """From what a detector finds in the batch's pixels to boxes and masks of the original image, and to COCO's entries."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from .data.geometry import Geometry
 from .data.instance_masks import encode
 from .detectors import Found
 
-_AT_ONCE = 16  # masks that are held at the size of the image
+_SMALLEST = 1e-3  # side of a box [px]; one without a side has no pixel
 
 
 def original(found: Found, geometry: Geometry) -> dict[str, Any]:
@@ -31,16 +32,34 @@ def original(found: Found, geometry: Geometry) -> dict[str, Any]:
     boxes = torch.minimum(boxes.clamp(min=0), limits).float()
     kept: dict[str, Any] = {"boxes": boxes, "scores": found["scores"].cpu(), "labels": found["labels"].cpu()}
     if "masks" in found:
-        kept["segmentations"] = _pasted(found["masks"].cpu(), boxes, (height, width))
+        masks = found["masks"][:, 0].cpu()
+        kept["segmentations"] = [encode(pasted(*one, (height, width))) for one in zip(masks, boxes, strict=True)]
     return kept | {"size": (height, width)}
 
 
-def _pasted(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Masks ``(K, 1, M, M)`` on a grid over their boxes, at the pixels."""
-    encoded: list[dict[str, Any]] = []
-    for some, theirs in zip(torch.split(masks, _AT_ONCE), torch.split(boxes, _AT_ONCE), strict=True):
-        encoded += [encode(mask[0] > 0.5) for mask in paste_masks_in_image(some, theirs, size)]
-    return encoded
+def pasted(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask at the pixels of an image: where more than half is between the cells around a pixel's middle.
+
+    torchvision's own ``paste_masks_in_image`` rounds the box to whole pixels first, which costs small objects most.
+
+    Args:
+        mask: Probabilities ``(M, M)`` on a grid over the box; beyond the grid they are 0.
+        box: xyxy ``(4,)`` [px], within the image.
+        size: Height and width of the image [px].
+
+    Source: ``paste_masks_in_image`` of facebookresearch/detectron2.
+    """
+    left, top, right, bottom = box.tolist()
+    rows, columns = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+    y, x = (
+        (torch.arange(part.start, part.stop) + 0.5 - first) / max(last - first, _SMALLEST) * 2 - 1
+        for part, first, last in ((rows, top, bottom), (columns, left, right))
+    )
+    places = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+    pixels = torch.zeros(size, dtype=torch.bool)
+    if len(y) and len(x):
+        pixels[rows, columns] = F.grid_sample(mask[None, None], places[None], align_corners=False)[0, 0] > 0.5
+    return pixels
 
 
 def entries_of(found: dict[str, Any], image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:

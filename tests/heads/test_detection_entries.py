@@ -4,7 +4,7 @@ from torchvision.transforms.v2 import functional as V
 
 from heads.data.geometry import Geometry
 from heads.data.instance_masks import instance_mask
-from heads.detection_entries import entries_of, original
+from heads.detection_entries import entries_of, original, pasted
 
 SIZE = (40, 60)
 
@@ -38,8 +38,29 @@ def test_masks_fill_their_boxes_at_the_original_size():
     geometry = seen(resize=SIZE)
     result = original(found([[10.0, 5, 30, 25], [20.0, 10, 60, 40]], masks=masks), geometry)
     whole, half = (instance_mask({"segmentation": rle}, *SIZE) for rle in result["segmentations"])
-    assert abs(int(whole.sum()) - 20 * 20) < 50 and whole[6:24, 11:29].all() and not whole[:, 32:].any()
-    assert half[12:38, 22:38].all() and not half[:, 42:].any()
+    assert whole[5:25, 10:30].all() and whole.sum() == 20 * 20
+    assert half[10:, 20:40].all() and half.sum() == 30 * 20
+
+
+@pytest.mark.parametrize(
+    "box", [(10.4, 5, 30.4, 25), (10.6, 5, 30.6, 25), (0, 0, 60, 40), (3, 3, 3.9, 30), (7, 9, 7, 9)]
+)
+def test_a_mask_has_the_pixels_whose_middle_is_in_it(box):
+    left, top, right, bottom = box
+    y, x = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(60) + 0.5, indexing="ij")
+    expected = (x > left) & (x < right) & (y > top) & (y < bottom)
+    assert torch.equal(pasted(torch.ones(28, 28), torch.tensor(box), SIZE), expected)
+
+
+def test_small_ellipses_come_back_from_their_grid():
+    y, x = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(60) + 0.5, indexing="ij")
+    cells = (torch.arange(28) + 0.5) / 14 - 1
+    disc = (cells**2 + cells[:, None] ** 2 < 1).float()
+    for shift in (0.0, 0.3, 0.7):
+        box = torch.tensor([10.0, 5, 22, 14]) + shift
+        inside = ((x - 16 - shift) / 6) ** 2 + ((y - 9.5 - shift) / 4.5) ** 2 < 1
+        found = pasted(disc, box, SIZE)
+        assert (found & inside).sum() / (found | inside).sum() > 0.95
 
 
 @pytest.mark.parametrize("count", [0, 1, 17])
