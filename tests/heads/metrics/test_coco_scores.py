@@ -329,6 +329,26 @@ def test_lvis_counts_a_detection_only_where_somebody_has_looked_for_its_class(ki
     assert as_coco.classes["3"][f"{prefix}AP"] == pytest.approx(1 / 3)  # both count there
 
 
+@pytest.mark.parametrize(("at_once", "rounds"), [(1, 40), (120 * 7, 6), (120 * 40, 1)])
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_some_classes_after_others_score_what_all_at_once_do(fewer, scorer, at_once, rounds, monkeypatch):
+    truth, results = fewer
+    whole = coco_scores(truth, results, all_ids(truth), scorer=scorer)
+    module = sys.modules["heads.metrics.coco_scores"]
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    assert len(module._parts(truth)) == rounds
+    parts = coco_scores(truth, results, all_ids(truth), scorer=scorer)
+    assert repr(parts) == repr(whole)  # NaN is not equal to itself
+
+
+def test_some_classes_of_lvis_after_others_score_what_all_at_once_do(kind, monkeypatch):
+    truth, results = lvis()
+    options = {"kinds": (kind,), "scorer": "faster_coco_eval", "lvis": True}
+    whole = coco_scores(truth, results, [1, 2], **options)
+    monkeypatch.setattr(sys.modules["heads.metrics.coco_scores"], "_AT_ONCE", 1)
+    assert repr(coco_scores(truth, results, [1, 2], **options)) == repr(whole)
+
+
 def test_lvis_counts_the_300_best_detections_of_an_image_whatever_their_class():
     truth, results = lvis()
     truth.images[1]["neg_category_ids"] = [1]
