@@ -119,9 +119,18 @@ class FasterRCNNDetector(Detector):
 
 
 class MaskRCNNDetector(FasterRCNNDetector):
-    """Mask R-CNN: Faster R-CNN and a mask of 28 x 28 cells in each box (arXiv:1703.06870). Arguments as there."""
+    """Mask R-CNN: Faster R-CNN and a mask of 28 x 28 cells in each box (arXiv:1703.06870). Arguments as there.
+
+    What a cell is to learn is what lies there, as in detectron2. torchvision reads it half a pixel to the lower right,
+    see :func:`between_pixels`.
+    """
 
     has_masks = True
+
+    def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
+        """As :meth:`FasterRCNNDetector.losses`."""
+        moved = [t | {key: between_pixels(t[key]) for key in ("masks",) if key in t} for t in targets]
+        return super().losses(maps, padded, sizes, moved)
 
 
 class DenseDetector(Detector):
@@ -254,6 +263,25 @@ class FCOSDetector(DenseDetector):
     ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.model.compute_loss(targets, outputs, anchors, counts)
         return losses
+
+
+def between_pixels(masks: Tensor) -> Tensor:
+    """Masks as torchvision's losses have to get them, so that they are read where they are.
+
+    Its ``project_masks_on_boxes`` takes the middle of pixel i for the place i, not i + 0.5. So at i there must be what
+    lies between the pixels i - 1 and i, on both axes.
+
+    Args:
+        masks: bool ``(N, H, W)``.
+
+    Returns:
+        float16 ``(N, H, W)``, which holds the five values exactly, in half of float32's memory.
+    """
+    moved = masks.half()
+    for axis in (1, 2):
+        first, others = moved.narrow(axis, 0, 1), moved.narrow(axis, 0, moved.shape[axis] - 1)
+        moved = (moved + torch.cat([first, others], dim=axis)) / 2
+    return moved
 
 
 def _limits(limits: Limits | None, prefix: str = "") -> dict[str, Any]:

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
+from heads.detection_entries import pasted
 from heads.detectors import DETECTORS, Limits, build_detector
+from heads.detectors.torchvision_detectors import between_pixels
 
 NAMES = ["faster_rcnn", "mask_rcnn", "retinanet", "fcos"]
 RCNNS = NAMES[:2]
@@ -52,6 +55,12 @@ class Given(nn.Module):
         return self.levels
 
 
+def read_between_pixels(roi_heads, args):
+    """The one thing that differs in the losses of masks."""
+    *others, truth = args
+    return *others, truth and [t | {"masks": between_pixels(t["masks"])} for t in truth]
+
+
 def original(detector, name, levels):
     """torchvision's own detector with the same weights, its own transform, anchors and region pooling."""
     model = deepcopy(detector.model)
@@ -63,6 +72,7 @@ def original(detector, name, levels):
         model.rpn.anchor_generator = AnchorGenerator(sides, ratios)
         model.roi_heads.box_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
         if name == "mask_rcnn":
+            model.roi_heads.register_forward_pre_hook(read_between_pixels)
             model.roi_heads.mask_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 14, 2)
     elif name == "fcos":
         model.anchor_generator = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((1.0,),) * 5)
@@ -223,6 +233,32 @@ def test_an_rcnn_in_the_wrong_mode_says_so(name):
         detector.detect(maps(size), size, [size] * 2)
     with pytest.raises(ValueError, match="in evaluation mode"):
         detector.eval().losses(maps(size), size, [size] * 2, targets([size] * 2))
+
+
+@pytest.mark.parametrize("box", [[10.0, 8, 22, 17], [0.0, 0, 9, 11], [48.0, 30, 60, 40], [10.3, 8.3, 22.3, 17.3]])
+def test_a_mask_is_learned_where_it_is_and_comes_back_from_there(box):
+    boxes = torch.tensor([box])
+    y, x = torch.arange(40)[:, None] + 0.5, torch.arange(60) + 0.5
+    middle, half = (boxes[0, :2] + boxes[0, 2:]) / 2, (boxes[0, 2:] - boxes[0, :2]) / 2
+    ellipse = ((x - middle[0]) / half[0]) ** 2 + ((y - middle[1]) / half[1]) ** 2 < 1
+    overlap = []
+    for masks in (between_pixels(ellipse[None]), ellipse[None]):
+        cells = project_masks_on_boxes(masks, boxes, torch.tensor([0]), 28)[0].float()
+        found = pasted(cells, boxes[0], (40, 60))
+        overlap.append(float((found & ellipse).sum() / (found | ellipse).sum()))
+    assert overlap[0] > 0.97 and overlap[0] > overlap[1] + 0.02
+
+
+def test_losses_read_masks_between_pixels(monkeypatch):
+    detector, sizes = build("mask_rcnn"), [(64, 128), (128, 64)]
+    seen = []
+    forward = detector.model.roi_heads.forward
+    monkeypatch.setattr(
+        detector.model.roi_heads, "forward", lambda *args: seen.append(args[3][0]["masks"]) or forward(*args)
+    )
+    truth = targets(sizes)
+    detector.losses(maps((128, 128)), (128, 128), sizes, truth)
+    assert torch.equal(seen[0], between_pixels(truth[0]["masks"])) and truth[0]["masks"].dtype == torch.bool
 
 
 def test_masks_are_asked_of_those_who_train_on_them():
