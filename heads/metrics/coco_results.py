@@ -2,22 +2,19 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as run_lengths
-
 from ..data.annotations import Annotations, Entry
+from ..data.instance_masks import mask_problem
 from ..files import whole_file
-
-_RUN = "[P-o]*[0-O]"  # a run length in COCO's text: digits of five bits, the lowest first, all but the last marked
-_RUNS = re.compile(f"({_RUN})((?:{_RUN})*)")
 
 
 def check_results(results: Sequence[Entry], truth: Annotations, *, masks: bool = False) -> None:
     """Refuse entries that a scorer would count wrongly without a word.
+
+    pycocotools reads beyond run lengths that do not fill their image, and may never come back.
 
     Args:
         results: ``image_id``, ``category_id``, ``bbox`` (left, top, width, height) [px], ``score``, and with masks
@@ -37,7 +34,7 @@ def check_results(results: Sequence[Entry], truth: Annotations, *, masks: bool =
         if not fault and entry["category_id"] not in categories:
             fault = f"{truth.source} has no such category"
         if not fault and masks:
-            fault = _mask_fault(entry["segmentation"], sizes[entry["image_id"]])
+            fault = mask_problem(entry["segmentation"], *sizes[entry["image_id"]])
         if fault:
             raise ValueError(f"{_name(place, entry)}: {fault}.")
 
@@ -72,31 +69,6 @@ def _fault(entry: Entry, masks: bool) -> str | None:
     if masks and not (isinstance(parts[0], list) and isinstance(parts[1], str)):
         return "it has no segmentation that can be read; expected run lengths: a list as size, and counts as text"
     return None
-
-
-def _mask_fault(mask: dict[str, Any], size: list[int]) -> str | None:
-    """What is wrong with a mask in an image of this height and width.
-
-    pycocotools reads beyond run lengths that do not fill their image, and may never come back.
-    """
-    if mask["size"] != size:
-        return f"its mask is {mask['size']} (height, width), the image {size}; paste the mask into the image"
-    runs = _RUNS.fullmatch(mask["counts"])
-    pixels = _pixels(mask, runs[1], runs[2]) if runs else 0
-    if pixels != size[0] * size[1]:
-        return f"its run lengths are no text of COCO or cover {pixels} px; the image has {size[0] * size[1]}"
-    return None
-
-
-def _pixels(mask: dict[str, Any], first: str, others: str) -> int:
-    """Pixels in the mask and off it.
-
-    Run lengths alternate between the two, and each is written as its difference from the last one of its kind: without
-    the first one, the text of those off the mask is that of a mask.
-    """
-    off = sum(((ord(digit) - 48) & 31) << (5 * place) for place, digit in enumerate(first))
-    off += int(run_lengths.area(mask | {"counts": others}))
-    return off + int(run_lengths.area(mask))
 
 
 def _is_number(value: Any) -> bool:
