@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 
@@ -84,9 +85,12 @@ class MovingAverage(Callback):
         checkpoint["state_dict"] = checkpoint["state_dict"] | self.average
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the average from the checkpoint and give the task its weights, to go on training."""
+        """Take the average from the checkpoint and give the task its weights, to go on training.
+
+        Whatever else is done with the checkpoint takes the average, which the task has by then.
+        """
         state = checkpoint.get("averaging")
-        if state is None:  # saved after training: the average is all that is left
+        if state is None or trainer.state.fn != TrainerFn.FITTING:  # saved after training: nothing else is left
             return
         self.average = {name: checkpoint["state_dict"][name].clone() for name in state["weights"]}
         self._step = state["step"]

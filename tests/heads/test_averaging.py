@@ -81,6 +81,29 @@ def test_a_resumed_run_ends_the_same(checkpoint, data, trainer, tmp_path):
         assert torch.equal(tensor, resumed.kept_state()[name]), name
 
 
+@pytest.mark.parametrize("run", ["validate", "test", "predict"])
+def test_the_average_is_what_a_checkpoint_is_measured_with(checkpoint, data, trainer, tmp_path, run):
+    class Saver(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / "saved.ckpt")
+
+    class Watcher(Callback):
+        def on_validation_batch_start(self, trainer, pl_module, *args):
+            self.seen = clone(pl_module.kept_state())
+
+        on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+
+    def new():
+        return SegmentationTask(str(checkpoint), data.classes, (48, 64), warmup_steps=2, lr=1e-2, ema_decay=0.9)
+
+    task, watcher = new(), Watcher()
+    trainer(max_epochs=1, callbacks=[Saver()]).fit(task, data)
+    measured = trainer(callbacks=[watcher])
+    getattr(measured, run)(new(), datamodule=data, ckpt_path=tmp_path / "saved.ckpt")
+    for name, tensor in task.kept_state().items():
+        assert torch.equal(tensor, watcher.seen[name]), name
+
+
 @pytest.mark.parametrize("decay", [0, 1, -1, 2])
 def test_decays_out_of_range_are_refused(decay):
     with pytest.raises(ValueError, match="expected above 0 and below 1"):
