@@ -246,7 +246,8 @@ class DetectionTask(ImageTask):
 
         Returns:
             On the CPU: ``boxes`` float32 ``(N, 4)`` xyxy [px], ``scores`` ``(N,)`` from the highest down, ``labels``
-            int64 ``(N,)``, ``size`` (height and width), and of a detector with masks ``masks`` bool ``(N, H, W)``.
+            int64 ``(N,)``, of a detector with masks ``masks`` bool ``(N, H, W)``, and ``size``, the image's height and
+            width [px].
 
         Raises:
             ValueError: The image cannot be read or is none of these.

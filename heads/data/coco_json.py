@@ -174,7 +174,7 @@ def _file_problem(row: Entry) -> str | None:
     if not isinstance(name, str) or not name:
         return "has no file_name; expected the image's path below the image folder"
     if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":" or ".." in name.split("/"):
-        return "leaves the image folder; expected a path below it, with / between folders and without .."
+        return "leaves the image folder; expected a path below it, without .. and with / between folders"
     return None
 
 
