@@ -53,11 +53,12 @@ class ResultWriter(Callback):
         skipped = union(data.skipped.get("test", ()))  # of all processes, before only one goes on
         if not trainer.is_global_zero:
             return
+        result = collect(trainer, task) | {"skipped": skipped}
         limit = trainer.limit_test_batches  # 1.0 is all batches, 1 is one; fast_dev_run sets it, too
         if not (isinstance(limit, float) and limit == 1.0):
-            print("A part of the split was tested: results.json is left as it was.")
+            _print(result, task, None, data.skips)
+            print(f"A part of the split was tested: {RESULTS} is left as it was.")
             return
-        result = collect(trainer, task) | {"skipped": skipped}
         if self.published:
             result["published"] = [_compared(p, result, task.units.get(p.metric, "")) for p in self.published]
         path = Path(trainer.default_root_dir) / RESULTS
@@ -114,12 +115,13 @@ def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[s
     return asdict(published) | {"difference": difference, "whole_split": whole}
 
 
-def _print(result: dict[str, Any], task: Any, path: Path, skips: str) -> None:
-    """The scores, the task's tables, and the score that it goes by."""
+def _print(result: dict[str, Any], task: Any, path: Path | None, skips: str) -> None:
+    """The scores, the task's tables, and the score that it goes by; ``path`` is the file that has them, if there is."""
+    see = f", see {path}" if path else ""
     console, scores = Console(markup=False, emoji=False), result["metrics"]  # names of classes are as they are
     for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tables).items():
         if len(rows) > _MOST_ROWS:
-            console.print(f"{len(rows)} {title}, see {path}", highlight=False)
+            console.print(f"{len(rows)} {title}{see}", highlight=False)
             continue
         columns = list(next(iter(rows.values())))
         table = Table(title, *columns)
@@ -130,10 +132,11 @@ def _print(result: dict[str, Any], task: Any, path: Path, skips: str) -> None:
     if "published" in result:
         console.print(_comparison(result, task.units, skips))
     if result["skipped"]:
-        console.print(f"{len(result['skipped'])} {skips} were skipped, see {path}", highlight=False)
+        console.print(f"{len(result['skipped'])} {skips} were skipped{see}", highlight=False)
     name = task.monitor[0]
     unit = task.units.get(name, "")
-    console.print(f"{name} {_shown(scores[name], unit, 3)} {unit}, written to {path}", highlight=False)
+    written = f", written to {path}" if path else ""
+    console.print(f"{name} {_shown(scores[name], unit, 3)} {unit}{written}", highlight=False)
 
 
 def _shown(value: float | None, unit: str, digits: int) -> str:

@@ -33,3 +33,10 @@ def plain(message: str) -> str:
         return _RAISED.split(message.rstrip())[-1]
     lines = (line.strip().removeprefix("- ") for line in message.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith(_WRAPPING))
+
+
+def warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as one line, in place of Python's with the place in the code: it is for the user."""
+    return f"siglip2: {message}\n"

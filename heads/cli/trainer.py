@@ -22,7 +22,7 @@ from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
 from .configs import check_config, resolve_arguments
-from .messages import LIGHTNING_ADVICE
+from .messages import LIGHTNING_ADVICE, warning_line
 
 
 class DenseParser(LightningArgumentParser):
@@ -192,7 +192,8 @@ def run(command: str, arguments: list[str]) -> None:
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
-    own = sys.argv
+    own, line = sys.argv, warnings.formatwarning
+    warnings.formatwarning = warning_line
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again
     sys.argv = [own[0], command, *resolve_arguments(arguments)]
     try:
@@ -219,6 +220,7 @@ def run(command: str, arguments: list[str]) -> None:
         raise
     finally:
         sys.argv = own
+        warnings.formatwarning = line
     _report(command, cli)
 
 

@@ -121,3 +121,11 @@ def test_boxes_that_were_passed_over_are_not_called_images(checkpoint, coco_of_s
     trainer(callbacks=[ResultWriter(figure)]).test(task, data, verbose=False)
     printed = capsys.readouterr().out
     assert "Not comparable: 3 of 3 images without 1 boxes" in printed and "1 boxes were skipped" in printed
+
+
+def test_a_part_of_a_split_is_scored_on_the_terminal_alone(task, data, trainer, tmp_path, capsys):
+    run = trainer(callbacks=[ResultWriter()], limit_test_batches=1)
+    (metrics,) = run.test(task, data, verbose=False)
+    printed = capsys.readouterr().out
+    assert f"mIoU {100 * metrics['test/mIoU']:.2f} %\n" in printed and "results.json is left as it was" in printed
+    assert not (tmp_path / "results.json").exists()

@@ -214,6 +214,21 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(config, tmp_path)
     assert main([*arguments, "--ckpt_path", "last"]) == 0
 
 
+def test_a_warning_is_one_line_without_its_place_in_the_code(coco_of_scenes, checkpoint, tmp_path):
+    path = coco_of_scenes / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    path.write_text(json.dumps(content))
+    own = ["--data.root", str(coco_of_scenes), "--data.img_size", "[48, 64]", "--data.skip_invalid", "true"]
+    own += ["--data.num_workers", "0", "--model.backbone", str(checkpoint), "--model.detector_args", "{features: 32}"]
+    own += ["--trainer.max_epochs", "1", "--trainer.default_root_dir", str(tmp_path / "run")]
+    command = [sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())"]
+    fit = subprocess.run([*command, "fit", "--config", "detection/folder_coco", *own], capture_output=True, text=True)
+    said = [line for line in fit.stderr.splitlines() if "Skipped" in line]
+    assert fit.returncode == 0 and len(said) == 1, fit.stderr
+    assert said[0].startswith("siglip2: Skipped in val: annotation") and "rank_zero_warn" not in fit.stderr
+
+
 def test_a_fit_without_validation_says_where_its_checkpoint_is(config, tmp_path, capsys):
     assert main(["fit", "--config", config(), "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"]) == 0
     assert f"the last one: {tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
