@@ -88,10 +88,8 @@ def _trunk_channels(channels: Sequence[int], features: int) -> list[int]:
     return [1, 0, *_four(channels)]
 
 
-class UPerNetDecoder(PyramidDecoder):
-    """UPerNet: pyramid pooling on the coarsest map, a feature pyramid, and all levels fused.
-
-    Source: arXiv:1807.10221, through segmentation_models_pytorch.
+class WidthDecoder(PyramidDecoder):
+    """A decoder of whose trunk nothing but the width is chosen; subclasses define ``build_trunk``.
 
     Args:
         channels: Channels of the maps, fine to coarse: four, or one.
@@ -113,10 +111,30 @@ class UPerNetDecoder(PyramidDecoder):
         features: int = 256,
         dropout: float = 0.0,
     ) -> None:
+        trunk = self.build_trunk(_trunk_channels(channels, features), features)
+        super().__init__(trunk, reductions, features, out_channels, dropout)
+
+    @staticmethod
+    def build_trunk(channels: list[int], features: int) -> nn.Module:
+        """The trunk on maps of these channels, of this width."""
+        raise NotImplementedError
+
+
+class UPerNetDecoder(WidthDecoder):
+    """UPerNet: pyramid pooling on the coarsest map, a feature pyramid, and all levels fused.
+
+    Arguments as in :class:`WidthDecoder`.
+
+    Source: arXiv:1807.10221, through segmentation_models_pytorch.
+    """
+
+    @staticmethod
+    def build_trunk(channels: list[int], features: int) -> nn.Module:
+        """segmentation_models_pytorch's."""
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder as Trunk
 
-        trunk = Trunk(_trunk_channels(channels, features), encoder_depth=5, decoder_channels=features)
-        super().__init__(trunk, reductions, features, out_channels, dropout)
+        trunk: nn.Module = Trunk(channels, encoder_depth=5, decoder_channels=features)
+        return trunk
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """As :meth:`PyramidDecoder.forward`.
@@ -132,35 +150,21 @@ class UPerNetDecoder(PyramidDecoder):
         return super().forward(maps)
 
 
-class SegformerDecoder(PyramidDecoder):
+class SegformerDecoder(WidthDecoder):
     """Segformer's: a linear layer for each level, and one for all of them together.
 
+    Arguments as in :class:`WidthDecoder`.
+
     Source: arXiv:2105.15203, through segmentation_models_pytorch.
-
-    Args:
-        channels: Channels of the maps, fine to coarse: four, or one.
-        reductions: Pixels per cell of the maps.
-        out_channels: Channels of the logits.
-        features: Channels of the trunk.
-        dropout: Share of channels that training drops.
-
-    Raises:
-        ValueError: There are neither four maps nor one, or a number is out of range.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        reductions: Sequence[int],
-        out_channels: int,
-        *,
-        features: int = 256,
-        dropout: float = 0.0,
-    ) -> None:
+    @staticmethod
+    def build_trunk(channels: list[int], features: int) -> nn.Module:
+        """segmentation_models_pytorch's."""
         from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder as Trunk
 
-        trunk = Trunk(_trunk_channels(channels, features), encoder_depth=5, segmentation_channels=features)
-        super().__init__(trunk, reductions, features, out_channels, dropout)
+        trunk: nn.Module = Trunk(channels, encoder_depth=5, segmentation_channels=features)
+        return trunk
 
 
 class FPNDecoder(PyramidDecoder):
