@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as rle_masks
 
 from .data.annotations import Entry
 from .data.images import read_image
-from .data.instance_masks import instance_mask
+from .data.instance_masks import instance_mask, mask_area
 from .detection_entries import entries_of
 from .distributed import gather_objects
 from .drawing import Drawing
@@ -69,7 +68,7 @@ def coco_dataset(photos: Sequence[tuple[str, dict[str, Any]]], names: Sequence[s
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for entry in entries_of(found, image_id, range(1, len(names) + 1)):
             rle = entry.get("segmentation")
-            area = float(rle_masks.area(rle)) if rle else entry["bbox"][2] * entry["bbox"][3]
+            area = mask_area(rle, height, width) if rle else entry["bbox"][2] * entry["bbox"][3]
             annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": 0})
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
     return {"images": images, "categories": categories, "annotations": annotations}

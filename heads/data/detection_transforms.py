@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
-from .transforms import Fit, Size
+from .transforms import CropTo, Fit, Size
 
 DetectionRecipe = Literal["lsj", "resize", "plain"]
 
@@ -52,29 +52,6 @@ def resized_masks(masks: Tensor, size: Size) -> Tensor:
     """Bool masks ``(N, H, W)`` at another height and width [px]: the pixel under the middle of each new one."""
     pixels = masks.unsqueeze(1).view(torch.uint8)  # bool has no kernel
     return F.interpolate(pixels, size, mode="nearest-exact").view(torch.bool).squeeze(1)
-
-
-class CropTo(v2.Transform):
-    """A random crop of at most ``size``; a side that is shorter is kept as it is.
-
-    Args:
-        size: Height and width [px].
-    """
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.size = size
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Top, left, height and width of the crop."""
-        whole = v2.query_size(flat_inputs)
-        height, width = (min(side, limit) for side, limit in zip(whole, self.size, strict=True))
-        top, left = (int(torch.randint(0, w - s + 1, ())) for w, s in zip(whole, (height, width), strict=True))
-        return {"top": top, "left": left, "height": height, "width": width}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Crop one input."""
-        return V.crop(inpt, **params)
 
 
 def detection_transform(

@@ -117,15 +117,11 @@ def short_side_size(size: Size, short_side: int) -> Size:
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
 
 
-class VariedCrop(v2.Transform):
-    """A random crop of at most ``size``, drawn up to ten times more until no class fills three quarters of it.
-
-    Pixels that are ignored do not count. A side shorter than ``size`` is kept as it is.
+class CropTo(v2.Transform):
+    """A random crop of at most ``size``; a side that is shorter is kept as it is.
 
     Args:
         size: Height and width [px].
-
-    Source: RandomCrop of open-mmlab/mmsegmentation with ``cat_max_ratio=0.75``.
     """
 
     def __init__(self, size: Size) -> None:
@@ -136,16 +132,35 @@ class VariedCrop(v2.Transform):
         """Top, left, height and width of the crop."""
         whole = v2.query_size(flat_inputs)
         height, width = (min(side, limit) for side, limit in zip(whole, self.size, strict=True))
-        masks = [x.as_subclass(Tensor) for x in flat_inputs if isinstance(x, tv_tensors.Mask)]
-        for _ in range(_TRIES + 1):
-            top, left = (int(torch.randint(0, w - s + 1, ())) for w, s in zip(whole, (height, width), strict=True))
-            if all(_varied(mask[..., top : top + height, left : left + width]) for mask in masks):
-                break
+        top, left = (int(torch.randint(0, w - s + 1, ())) for w, s in zip(whole, (height, width), strict=True))
         return {"top": top, "left": left, "height": height, "width": width}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Crop one input."""
         return v2.functional.crop(inpt, **params)
+
+
+class VariedCrop(CropTo):
+    """A random crop of at most ``size``, drawn up to ten times more until no class fills three quarters of it.
+
+    Pixels that are ignored do not count. A side shorter than ``size`` is kept as it is.
+
+    Args:
+        size: Height and width [px].
+
+    Source: RandomCrop of open-mmlab/mmsegmentation with ``cat_max_ratio=0.75``.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Top, left, height and width of the crop."""
+        masks = [x.as_subclass(Tensor) for x in flat_inputs if isinstance(x, tv_tensors.Mask)]
+        for _ in range(_TRIES + 1):
+            crop = super().make_params(flat_inputs)
+            rows = slice(crop["top"], crop["top"] + crop["height"])
+            columns = slice(crop["left"], crop["left"] + crop["width"])
+            if all(_varied(mask[..., rows, columns]) for mask in masks):
+                break
+        return crop
 
 
 def _varied(mask: Tensor) -> bool:

@@ -3,10 +3,10 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as V
 
-from heads.data.detection_transforms import CropTo, KeepShape, detection_transform, in_view, mask_boxes, resized_masks
+from heads.data.detection_transforms import KeepShape, detection_transform, in_view, mask_boxes, resized_masks
 from heads.data.geometry import Geometry
 from heads.data.module import collate
-from heads.data.transforms import Fit
+from heads.data.transforms import CropTo, Fit
 
 RECIPES = ["lsj", "resize", "plain"]
 
