@@ -18,8 +18,7 @@ from .geometry import Geometry
 from .image_folder import described, resized
 from .images import read_image
 from .instance_masks import instance_mask
-from .module import Sample
-from .sampling import SampleKey, sample_seed
+from .sampling import Sample, SampleKey, sample_seed
 from .transforms import Fit, Size
 
 

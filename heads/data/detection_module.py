@@ -9,7 +9,6 @@ from .annotations import Annotations
 from .classes import ClassSpec, class_colours
 from .detection_dataset import DetectionDataset
 from .detection_transforms import DetectionRecipe, detection_transform
-from .image_folder import predict_folder
 from .module import DenseDataModule
 from .transforms import Fit
 
@@ -45,6 +44,7 @@ class DetectionDataModule(DenseDataModule):
         ValueError: The class list is wrong, or a number is out of range.
     """
 
+    test_size: Fit
     skips: ClassVar[str] = "boxes"
     stacked: ClassVar[tuple[str, ...]] = ("image",)
     lvis: ClassVar[bool] = False  # whether only some classes of each image were looked for, as in LVIS
@@ -76,7 +76,7 @@ class DetectionDataModule(DenseDataModule):
         self.classes = None if classes is None else class_colours(classes, most=None)
         self.root = root
         self.img_size = img_size
-        self.fit = Fit(img_size, turns=True)
+        self.test_size = fit = Fit(img_size, turns=True)
         self.transform = detection_transform(img_size, scale, recipe)
         self.masks = masks
         self.skip_invalid = skip_invalid
@@ -84,7 +84,7 @@ class DetectionDataModule(DenseDataModule):
         self.predict_images = predict_images
         self.splits = {split: split for split in _STAGES}  # what each is read from
         self.test_split = "test"
-        self.protocol |= {"recipe": recipe, "test_resize": str(self.fit), "eval_batch_size": eval_batch_size}
+        self.protocol |= {"recipe": recipe, "test_resize": str(fit), "eval_batch_size": eval_batch_size}
         if recipe == "lsj":
             self.protocol |= {"scale": list(scale), "min_visible": min_visible}
         self._truth: dict[str, Annotations] = {}
@@ -145,15 +145,12 @@ class DetectionDataModule(DenseDataModule):
         """The base description with what the truth was read from."""
         return super().describe(split) | {"annotations": self._below_root(self.truth(split).source)}
 
-    def setup(self, stage: str) -> None:
-        """Read the annotations of the stage's splits and check that their images are there."""
-        if stage == "predict":
-            self.datasets["predict"] = predict_folder(self.predict_images, self.fit)
-            return
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
-            self.datasets[split] = self._dataset(split)
+    def dataset(self, split: str) -> DetectionDataset:
+        """A split's images, once its annotations are read and it is checked that they are there.
 
-    def _dataset(self, split: str) -> DetectionDataset:
+        Raises:
+            ValueError: Files are missing or wrong, or no image has an object.
+        """
         training, name = split == "train", self.splits[split]
         annotations = self._read(name) if training else self.truth(split)  # what is trained on is not kept twice
         if all(annotation["iscrowd"] for annotation in annotations.annotations):
@@ -166,7 +163,7 @@ class DetectionDataModule(DenseDataModule):
         return DetectionDataset(
             annotations,
             self.image_folder(name),
-            self.fit,
+            self.test_size,
             self.transform if training else None,
             masks=self.masks,
             min_visible=self.min_visible,

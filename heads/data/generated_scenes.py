@@ -9,10 +9,10 @@ from torch.utils.data import Dataset
 
 from .annotations import Annotations, Entry
 from .geometry import Geometry
-from .image_folder import described, predict_folder
+from .image_folder import described
 from .instance_masks import encode
-from .module import DenseDataModule, Sample
-from .sampling import SampleKey
+from .module import DenseDataModule
+from .sampling import Sample, SampleKey
 from .scenes import CLASSES, render
 
 _STREAMS = {"train": 0, "val": 1, "test": 2}
@@ -62,21 +62,12 @@ class GeneratedScenes(DenseDataModule):
                 f"img_size is {img_size}, scenes {counts}, seed {seed}; expected at least 16 px, 1 scene and 0."
             )
         self.classes = CLASSES
-        self.img_size = (img_size[0], img_size[1])
+        self.img_size = self.test_size = (img_size[0], img_size[1])
         self.counts = counts
         self.fresh = fresh
         self.predict_images = predict_images
         self.test_split = "test"
         self._truth: dict[str, Annotations] = {}
-
-    def setup(self, stage: str) -> None:
-        """Make the stage's splits."""
-        if stage == "predict":
-            self.datasets["predict"] = predict_folder(self.predict_images, self.img_size)
-            return
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]
-        for split in splits:
-            self.datasets[split] = self._scenes(split)
 
     def truth(self, split: str) -> Annotations:
         """The visible solids of val or test as COCO has them, boxes and masks; rendered once.
@@ -84,10 +75,11 @@ class GeneratedScenes(DenseDataModule):
         An image's id is its index, a category's id its label and 1. Every class is a category, the room's parts too.
         """
         if split not in self._truth:
-            self._truth[split] = _annotations(f"generated scenes, {split}", self._scenes(split))
+            self._truth[split] = _annotations(f"generated scenes, {split}", self.dataset(split))
         return self._truth[split]
 
-    def _scenes(self, split: str) -> "SceneDataset":
+    def dataset(self, split: str) -> "SceneDataset":
+        """The scenes of train, val or test."""
         fresh = self.fresh and split == "train"
         return SceneDataset(split, self.counts[split], self.img_size, self.seed, fresh)
 

@@ -10,8 +10,7 @@ from siglip2_backbone.preprocess import squash
 
 from .geometry import Geometry
 from .images import list_images, read_image
-from .module import Sample
-from .sampling import SampleKey
+from .sampling import Sample, SampleKey
 from .transforms import Fit, Size, short_side_size
 
 

@@ -11,16 +11,18 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as V
 
-from .sampling import EpochSampler
+from .image_folder import predict_folder
+from .sampling import EpochSampler, Sample
+from .transforms import Fit, Size
 
-Sample = dict[str, Any]
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 class DenseDataModule(LightningDataModule):
     """Loaders over datasets that are asked for (epoch, index).
 
-    Subclasses fill ``datasets`` in ``setup``, with the keys train, val, test and predict, and set ``test_split``, the
-    name of what is tested on.
+    Subclasses define ``dataset``, and set ``test_split``, the name of what is tested on, and for predict
+    ``predict_images`` and ``test_size``.
 
     Args:
         batch_size: Images per batch.
@@ -33,6 +35,8 @@ class DenseDataModule(LightningDataModule):
     """
 
     test_split: str
+    predict_images: str | None = None  # folder of images to predict
+    test_size: Size | int | Fit  # what they are resized to, as test images are
     classes: Any = None  # :data:`heads.data.classes.ClassSpec` of the labels, where they are classes
     skips: ClassVar[str] = "images"  # what ``skipped`` is about
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
@@ -50,6 +54,26 @@ class DenseDataModule(LightningDataModule):
         self.datasets: dict[str, Dataset[Sample]] = {}
         self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
         self.skipped: dict[str, list[str]] = {}  # stage -> why something was passed over, in this process
+
+    def dataset(self, split: str) -> Dataset[Sample]:
+        """The samples of train, val or test.
+
+        Raises:
+            ValueError: Files are missing or wrong.
+        """
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Make the data sets of a stage.
+
+        Raises:
+            ValueError: Files are missing or wrong.
+        """
+        if stage == "predict":
+            self.datasets["predict"] = predict_folder(self.predict_images, self.test_size)
+            return
+        for split in _SPLITS[stage]:
+            self.datasets[split] = self.dataset(split)
 
     def describe(self, split: str) -> dict[str, Any]:
         """What a number measured on val or test depends on, for the result file and a head's card."""

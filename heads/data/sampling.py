@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import DistributedSampler
 
 _BLOCK = 64  # batches of all processes that are sorted together: few shapes are split, and order stays random
 
+Sample = dict[str, Any]
 SampleKey = tuple[int, int]
 """Epoch and index of a sample: what a dataset is asked for."""
 

@@ -14,8 +14,7 @@ from .classes import IGNORE
 from .geometry import Geometry
 from .image_folder import described, resized
 from .images import CorruptImageError, read_image, read_labels
-from .module import Sample
-from .sampling import SampleKey, sample_seed
+from .sampling import Sample, SampleKey, sample_seed
 from .transforms import Size
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from .classes import ClassSpec, class_colours
-from .image_folder import predict_folder
 from .module import DenseDataModule
 from .segmentation_dataset import SegmentationDataset, Split
 from .transforms import Recipe, Size, train_transform
@@ -35,6 +34,8 @@ class SegmentationDataModule(DenseDataModule):
         ValueError: The class list is missing or wrong, or a number is out of range.
     """
 
+    test_size: Size | int
+
     def __init__(
         self,
         classes: ClassSpec | None,
@@ -65,7 +66,7 @@ class SegmentationDataModule(DenseDataModule):
         self.root = root
         self.img_size = img_size
         self.transform = train_transform(img_size, scale, recipe)
-        self.test_size: Size | int = img_size if test_short_side is None else test_short_side
+        self.test_size = img_size if test_short_side is None else test_short_side
         self.skip_corrupt = skip_corrupt
         self.predict_images = predict_images
         self.protocol |= {
@@ -85,14 +86,7 @@ class SegmentationDataModule(DenseDataModule):
         """
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """List the files of the stage's splits and check that they pair up."""
-        if stage == "predict":
-            self.datasets["predict"] = predict_folder(self.predict_images, self.test_size)
-            return
-        for name in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
-            self.datasets[name] = self._dataset(name)
-
-    def _dataset(self, name: str) -> SegmentationDataset:
-        transform: Any = self.transform if name == "train" else None
-        return SegmentationDataset(self.split(name), self.test_size, transform, self.seed, self.skip_corrupt)
+    def dataset(self, split: str) -> SegmentationDataset:
+        """The pairs of a split, once it is checked that they pair up."""
+        transform: Any = self.transform if split == "train" else None
+        return SegmentationDataset(self.split(split), self.test_size, transform, self.seed, self.skip_corrupt)

@@ -17,9 +17,9 @@ from siglip2_backbone.preprocess import squash
 
 from .depth_files import Range, check_unit
 from .geometry import Geometry
-from .image_folder import described, predict_folder
-from .module import DenseDataModule, Sample
-from .sampling import SampleKey, sample_seed
+from .image_folder import described
+from .module import DenseDataModule
+from .sampling import Sample, SampleKey, sample_seed
 from .surface_maps import DepthMap, Intrinsics, NormalMap
 from .surface_transforms import Window
 from .transforms import Size
@@ -179,6 +179,7 @@ class SurfaceModule(DenseDataModule):
             raise ValueError(f"img_size is {img_size}; expected height and width of at least 1 px.")
         self.img_size = (img_size[0], img_size[1])
         self.predict_images = predict_images
+        self.test_size = self.img_size
         self.view = view
         self.depth_range = depth_range
         self.test_split = "test"
@@ -191,17 +192,13 @@ class SurfaceModule(DenseDataModule):
         """The augmentation."""
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """List the stage's splits, and look at the unit of a few of their depths."""
-        if stage == "predict":
-            self.datasets["predict"] = predict_folder(self.predict_images, self.img_size)
-            return
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
-            source = self.source(split)
-            if self.depth_range is not None:
-                check_unit(len(source), partial(_depth, source), self.depth_range)
-            transform = self.train_transform() if split == "train" else None
-            self.datasets[split] = SurfaceDataset(source, self.img_size, transform, self.view, self.seed)
+    def dataset(self, split: str) -> "SurfaceDataset":
+        """A split's readings, once a few of their depths are looked at for their unit."""
+        source = self.source(split)
+        if self.depth_range is not None:
+            check_unit(len(source), partial(_depth, source), self.depth_range)
+        transform = self.train_transform() if split == "train" else None
+        return SurfaceDataset(source, self.img_size, transform, self.view, self.seed)
 
 
 def _depth(source: Source, index: int) -> Tensor:
