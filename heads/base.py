@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from siglip2_backbone.pyramid import PyramidKind
 
 from .averaging import MovingAverage
-from .checks import check_trainer, check_training
+from .checks import check_trainer, check_training, explained_batch_norm
 from .data.sampling import mixed_seed
 from .distributed import average_buffers, gather, shard
 from .extractor import Extractor, Precision, Tune
@@ -174,9 +174,15 @@ class DenseTask(StoredTask):
         maps = self.extractor(batch["image"])
         return [self.decode(maps, head) for head in heads]
 
-    def on_fit_start(self) -> None:
-        """Remember the seed of the run."""
-        self._seed = torch.initial_seed()
+    def on_train_start(self) -> None:
+        """Train with the learning rate that a finder has set, if one ran.
+
+        Lightning's finder sets the rate of every group of the optimiser, which the schedule would undo.
+        """
+        found, own = self.hparams["lr"], self.settings[0]["lr"]
+        if self.hparams["sweep"] is None and found != own:
+            self.settings = settings(found, self.hparams["weight_decay"], None)
+            self.lr_schedulers().rescale(found / own)  # type: ignore[union-attr]  # there is one
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Draw what dropout needs from the seed, the epoch and the batch alone: a resumed run draws the same."""
@@ -189,7 +195,8 @@ class DenseTask(StoredTask):
             ValueError: A loss is infinite or not a number.
         """
         maps = self.extractor(batch["image"])
-        losses = torch.stack([self._drawn_alone(maps, batch, head) for head in range(len(self.settings))])
+        with explained_batch_norm():
+            losses = torch.stack([self._drawn_alone(maps, batch, head) for head in range(len(self.settings))])
         self._check_finite(losses, batch, batch_idx)
         self.log("train/loss", losses.detach().mean(), prog_bar=True, batch_size=len(batch["image"]))
         return losses.sum()
@@ -288,7 +295,8 @@ class DenseTask(StoredTask):
 
     def setup(self, stage: str) -> None:
         """Refuse a trainer that does not train; know the backbone before it is trained."""
-        check_trainer(self.trainer)
+        check_trainer(self.trainer, sweep=self.hparams["sweep"] is not None)
+        self._seed = torch.initial_seed()  # before a finder of Lightning tries its first batch
         # torch's DistributedDataParallel would broadcast these in every forward pass, also where a process has fewer
         # validation batches than another one and would wait for ever
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]

@@ -10,6 +10,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from .files import whole_file
 from .stored_task import CARD
 
+_HANDED_OVER = ".temp.ckpt"  # by the launcher of the strategies ddp_spawn, ddp_fork and ddp_notebook, when a fit ends
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """How the command line's trainer writes and reads checkpoints.
@@ -29,12 +31,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See :func:`read_checkpoint`."""
-        return read_checkpoint(Path(path))
+        """See :func:`read_checkpoint`. A spawned process hands its weights over in a file without a card."""
+        return read_checkpoint(Path(path), carded=Path(path).name != _HANDED_OVER)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
     """A checkpoint of a training run, on the CPU.
+
+    Args:
+        path: The file.
+        carded: It must have the card of a task.
 
     Raises:
         ValueError: The file is missing, damaged, not ours, or holds more than tensors and plain data.
@@ -55,6 +61,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no readable checkpoint: it is damaged or cut off, or it holds code, which is not run. Pass a "
             "checkpoint that `siglip2 fit` wrote, or copy it again."
         ) from error
-    if not isinstance(checkpoint, dict) or CARD not in checkpoint:
+    if not isinstance(checkpoint, dict) or (carded and CARD not in checkpoint):
         raise ValueError(f"{path} was not written by this library: it has no card. Pass a checkpoint of `siglip2 fit`.")
     return checkpoint

@@ -1,9 +1,11 @@
 """What is refused before a run starts: options of a task and of the trainer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 
 from .averaging import MovingAverage
 from .optim import FACTORS
@@ -38,12 +40,20 @@ def check_training(options: Mapping[str, Any], tune: str) -> None:
         raise ValueError(f"A sweep shares one forward pass of a frozen backbone, but tune is {tune!r}. Leave one out.")
 
 
-def check_trainer(trainer: Trainer) -> None:
+def check_trainer(trainer: Trainer, sweep: bool) -> None:
     """Refuse what would put the head into another type, or what Lightning takes and then stumbles over.
+
+    Args:
+        trainer: The trainer.
+        sweep: The task trains a sweep of heads.
 
     Raises:
         ValueError: The trainer has such an option.
     """
+    if sweep and any(isinstance(callback, LearningRateFinder) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        raise ValueError(
+            "LearningRateFinder sets one learning rate, but model.sweep gives each head its own. Leave one out."
+        )
     if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
         raise ValueError(
             f"trainer.precision is {trainer.precision}; the head computes in float32. Leave it out, and set "
@@ -55,3 +65,22 @@ def check_trainer(trainer: Trainer) -> None:
             f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0, which clips "
             "nothing, and at least 1."
         )
+
+
+@contextmanager
+def explained_batch_norm() -> Iterator[None]:
+    """Say which options to change where BatchNorm has one value per channel, which has no variance.
+
+    Raises:
+        ValueError: A batch of one image has one cell, or one after pooling.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "A training batch has one image, and a BatchNorm of the head sees one cell of it: one value has no "
+            "variance. Set data.batch_size to at least 2 (and have at least 2 training images), set data.img_size to "
+            "at least two cells, or choose a head without BatchNorm."
+        ) from error

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, and their identity."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from siglip2_backbone.files import umask
+from siglip2_backbone.partials import partial_beside
 
 
 def file_sha256(path: Path) -> str:
@@ -24,14 +24,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         ValueError: The file cannot be written.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_beside(path)
         yield partial
         partial.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
     finally:
-        with suppress(OSError):
-            partial.unlink()
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink()

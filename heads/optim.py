@@ -119,6 +119,14 @@ class WarmupSchedule(LambdaLR):
                 group["betas"] = (beta, group["betas"][1])
         return super().get_lr()
 
+    def rescale(self, factor: float) -> None:
+        """Multiply the peak rates, and the present rates accordingly."""
+        self.base_lrs = [rate * factor for rate in self.base_lrs]
+        factor = self._factor(self.last_epoch)
+        self._last_lr = [peak * factor for peak in self.base_lrs]
+        for group, peak, rate in zip(self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True):
+            group.update(initial_lr=peak, lr=rate)
+
     def state_dict(self) -> dict[str, Any]:
         """The step and the peak rates."""
         return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs, "_last_lr": self._last_lr}

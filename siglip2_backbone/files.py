@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from .partials import partial_beside
+
 
 def umask() -> int:
     """The process's mask of permissions; it can only be read by setting it."""
@@ -34,10 +36,11 @@ def whole_directory(path: Path) -> Iterator[Path]:
         ValueError: Something is there already, or the directory cannot be written.
     """
     path = path.resolve()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     refuse_occupied(path)
+    partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_beside(path)
         partial.mkdir()
         yield partial
         for file in partial.iterdir():
@@ -46,4 +49,5 @@ def whole_directory(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -7,6 +7,8 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
+from siglip2_backbone.partials import check_name
+
 from ..data.images import read_image
 from ..files import whole_file
 from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input, weights_card
@@ -21,6 +23,8 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument("--output", required=True, type=output_path, help="folder to write to")
     args = parser.parse_args(arguments)
     paths = image_paths(args.images)
+    for path in paths:
+        check_name(args.output / f"{path.stem}.safetensors")
     model = load_model(args, args.layers, norm=not args.no_norm)
     size = input_size(args, model)
     weights = weights_card(model, size)

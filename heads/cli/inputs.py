@@ -10,6 +10,7 @@ from torch import Tensor
 
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.factory import a_pyramid, pyramid_of
+from siglip2_backbone.partials import check_name
 from siglip2_backbone.preprocess import normalize, squash
 
 from ..data.images import list_images
@@ -72,8 +73,13 @@ def _files(path: Path) -> list[Path]:
 
 
 def output_path(name: str) -> Path:
-    """Type of ``--output``."""
-    return Path(name).expanduser()
+    """Type of ``--output``: a path whose names are short enough to be written once the work is done."""
+    path = Path(name).expanduser()
+    try:
+        check_name(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
 
 
 def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:

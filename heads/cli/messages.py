@@ -13,6 +13,8 @@ LIGHTNING_ADVICE = (
     ".*could not find the monitored key",
     ".*LeafSpec",
 )
+# said of each name that a task logs, where the user has asked for a trainer that logs nothing
+BAREBONES = r"You are trying to `self\.log\(\)` but `Trainer\(barebones=True\)`"
 
 _RAISED = re.compile(r"^[\w.]*Error: ", re.MULTILINE)  # how the last line of a traceback begins
 _WRAPPING = (

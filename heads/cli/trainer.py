@@ -3,7 +3,8 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -11,18 +12,24 @@ from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..base import DenseTask
 from ..checkpoint_files import WholeCheckpointIO, read_checkpoint
 from ..data.module import DenseDataModule
 from ..predictions import PredictionWriter
 from ..results import ResultWriter
+from ..runs.lock import first_process, locked
+from ..runs.progress import LineProgress
+from ..runs.saver import RunCheckpoint
+from ..runs.termination import ends_on_sigterm
+from ..runs.threads import choose_threads
 from .configs import check_config, resolve_arguments
-from .messages import LIGHTNING_ADVICE, warning_line
+from .messages import BAREBONES, LIGHTNING_ADVICE, warning_line
+
+_WHOLE = "[!.]*.ckpt"  # hidden ones are what a killed process was writing
 
 
 class DenseParser(LightningArgumentParser):
@@ -46,11 +53,19 @@ class DenseCLI(LightningCLI):
 
     Checkpoints, logs, results and predictions go below ``trainer.default_root_dir``. Each epoch ends with a checkpoint
     ``last`` to go on from; ``best`` is the one with the best validation score that the task goes by (its ``monitor``).
+
+    Args:
+        held: What the run holds until it ends, such as the lock of its folder.
+        arguments: As of LightningCLI.
     """
+
+    def __init__(self, *arguments: Any, held: ExitStack, **options: Any) -> None:
+        self.held = held
+        super().__init__(*arguments, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Defaults, callbacks, and the links from data to task."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(ResultWriter, "results")
         parser.set_defaults(
@@ -73,11 +88,15 @@ class DenseCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Go by the task's score, turn ``best`` and ``last`` into paths, and quieten Lightning."""
         config = self.config[self.subcommand]
-        saver = config["checkpoint"]
+        check_trainer_options(config["trainer"], str(self.subcommand))
+        saver, smoke = config["checkpoint"], bool(config["trainer"].get("fast_dev_run"))
+        if self.subcommand == "fit" and not smoke and first_process():
+            self.held.enter_context(locked(Path(config["trainer"]["default_root_dir"] or "runs").expanduser()))
         saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
-        config["ckpt_path"] = find_checkpoint(
-            config["ckpt_path"], saver["dirpath"], str(self.subcommand), saver["mode"]
-        )
+        if not smoke or config["ckpt_path"]:  # a smoke run leaves the folder alone, whatever is there
+            config["ckpt_path"] = find_checkpoint(
+                config["ckpt_path"], saver["dirpath"], str(self.subcommand), saver["mode"]
+            )
         if self.subcommand == "predict":
             config["return_predictions"] = False
         if self.subcommand == "test":
@@ -87,11 +106,21 @@ class DenseCLI(LightningCLI):
         """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""
         config = self.config_init[self.subcommand]["trainer"]
         kwargs["plugins"] = [WholeCheckpointIO(), *(config.get("plugins") or [])]
-        if config.get("logger") in (None, True):
+        if config.get("logger") in (None, True) and not config["barebones"]:
             root = config["default_root_dir"]
             table = CSVLogger(root, name="logs")
             kwargs["logger"] = [table, TensorBoardLogger(root, name="logs", version=table.version)]
         return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out what the options rule out; show progress as lines where no bar can be drawn."""
+        if config["enable_checkpointing"] is False or config["barebones"]:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, RunCheckpoint)]
+        bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"] or ())
+        if not (bars or config["enable_progress_bar"] is False or config["barebones"] or sys.stdout.isatty()):
+            callbacks = [*callbacks, LineProgress()]
+        choose_threads(min(self.model.extractor.channels))
+        return super()._instantiate_trainer(config, callbacks)
 
 
 def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
@@ -116,6 +145,19 @@ def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
     return str(monitor), mode
 
 
+def check_trainer_options(trainer: Mapping[str, Any], subcommand: str) -> None:
+    """Refuse options of the trainer that a subcommand cannot honour.
+
+    Raises:
+        ValueError: ``barebones`` is set where scores are asked for: it logs none.
+    """
+    if trainer["barebones"] and subcommand in ("validate", "test"):
+        raise ValueError(
+            f"trainer.barebones logs no score, and {subcommand} has nothing else to say. Leave it out; it times fit "
+            "and predict."
+        )
+
+
 def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or "runs").expanduser() / "checkpoints")
 
@@ -131,7 +173,7 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str =
             would mix its checkpoints with those of an earlier one.
     """
     if asked is None:
-        if subcommand == "fit" and any(Path(folder).glob("*.ckpt")):
+        if subcommand == "fit" and any(Path(folder).glob(_WHOLE)):
             raise ValueError(
                 f"{folder} holds the checkpoints of an earlier run. Go on with it by --ckpt_path last, or start a new "
                 "one elsewhere by --trainer.default_root_dir DIR."
@@ -144,6 +186,7 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str =
     if asked in ("best", "last"):
         found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=_score(mode) if asked == "best" else _age)
         if not found and subcommand == "fit":
+            check_restart(Path(folder), asked)
             return None
         if not found:
             raise ValueError(f"{folder} holds no checkpoint {asked!r}. Run `siglip2 fit` with this config first.")
@@ -151,6 +194,25 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str =
     if not Path(asked).expanduser().exists():
         raise ValueError(f"No checkpoint {asked}; expected best, last or the path of a .ckpt file.")
     return str(Path(asked).expanduser())
+
+
+def check_restart(folder: Path, asked: str) -> None:
+    """Say that a run starts from the beginning, and refuse where that would cost a checkpoint.
+
+    A run that is killed at the end of its first epoch may leave a ``best`` without a ``last``: it starts again.
+
+    Raises:
+        ValueError: There are checkpoints of later epochs.
+    """
+    others = sorted(folder.glob(_WHOLE))
+    later = [path for path in others if read_checkpoint(path)["epoch"] > 0]
+    if later:
+        raise ValueError(
+            f"{folder} holds {later[0].name} but no {asked}.ckpt to go on from. Go on from that one by --ckpt_path "
+            f"{later[0]}, or start a new run elsewhere by --trainer.default_root_dir DIR."
+        )
+    if others:
+        print(f"No {asked}.ckpt in {folder}: the run was stopped in its first epoch, and starts again.")
 
 
 def _age(path: Path) -> float:
@@ -192,28 +254,29 @@ def run(command: str, arguments: list[str]) -> None:
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
+    warnings.filterwarnings("ignore", message=BAREBONES)
     own, line = sys.argv, warnings.formatwarning
     warnings.formatwarning = warning_line
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again
     sys.argv = [own[0], command, *resolve_arguments(arguments)]
+    hint = "; fit --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
     try:
-        cli = DenseCLI(
-            DenseTask,
-            DenseDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            parser_class=DenseParser,
-            parser_kwargs={"prog": "siglip2"},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        with ends_on_sigterm(hint), ExitStack() as held:
+            cli = DenseCLI(
+                DenseTask,
+                DenseDataModule,
+                held=held,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                parser_class=DenseParser,
+                parser_kwargs={"prog": "siglip2"},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
     except MisconfigurationException as error:  # an accelerator that is not there, and the like
         raise ValueError(str(error)) from error
-    except SIGTERMException as error:  # Lightning would end it with status 0, as if it had finished
-        print("siglip2: terminated; fit --ckpt_path last goes on from the last finished epoch", file=sys.stderr)
-        raise SystemExit(143) from error
     except SystemExit as error:
         if error.code == 1:  # how Lightning leaves after Ctrl-C
             raise KeyboardInterrupt from error
@@ -229,8 +292,12 @@ def _report(command: str, cli: DenseCLI) -> None:
     saver = cli.trainer.checkpoint_callback
     if command != "fit" or not isinstance(saver, ModelCheckpoint) or not cli.trainer.is_global_zero:
         return
+    if cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        print("The smoke run went through; it leaves no checkpoint.")
+        return
     if not saver.best_model_path and saver.last_model_path:
         print(f"Nothing was validated, so there is no best checkpoint; the last one: {saver.last_model_path}")
     if saver.best_model_path:
-        print(f"Best {saver.monitor} {float(saver.best_model_score or 0):.4f}: {saver.best_model_path}")
+        score = saver.best_model_score  # a spawned process does not hand it over
+        print(f"Best {saver.monitor}{'' if score is None else f' {float(score):.4f}'}: {saver.best_model_path}")
         print("Next: siglip2 test, with the same arguments and --ckpt_path best")

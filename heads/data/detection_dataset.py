@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -18,11 +17,11 @@ from .geometry import Geometry
 from .image_folder import described, resized
 from .images import read_image
 from .instance_masks import instance_mask
-from .sampling import Sample, SampleKey, sample_seed
+from .sampling import EpochDataset, Sample, SampleKey, sample_seed
 from .transforms import Fit, Size
 
 
-class DetectionDataset(Dataset[Sample]):
+class DetectionDataset(EpochDataset):
     """Images with their objects; every image of the annotations comes, with objects or without.
 
     Beside what every image has, a sample holds ``boxes`` float32 ``(N, 4)`` xyxy px in the image as the network sees
@@ -81,7 +80,8 @@ class DetectionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def sample(self, key: SampleKey) -> Sample:
+        """An image with its objects, augmented in training."""
         index = key[1]
         image, objects = self._image(index), self.objects.of(index)
         if self.masks:

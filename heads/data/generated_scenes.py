@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .annotations import Annotations, Entry
 from .geometry import Geometry
 from .image_folder import described
 from .instance_masks import encode
 from .module import DenseDataModule
-from .sampling import Sample, SampleKey
+from .sampling import EpochDataset, Sample, SampleKey
 from .scenes import CLASSES, render
 
 _STREAMS = {"train": 0, "val": 1, "test": 2}
@@ -84,7 +83,7 @@ class GeneratedScenes(DenseDataModule):
         return SceneDataset(split, self.counts[split], self.img_size, self.seed, fresh)
 
 
-class SceneDataset(Dataset[Sample]):
+class SceneDataset(EpochDataset):
     """Scenes by (epoch, index), with every key of the batch that they can fill.
 
     Args:
@@ -105,7 +104,8 @@ class SceneDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def sample(self, key: SampleKey) -> Sample:
+        """The scene of an index, in each epoch another one where they are fresh."""
         epoch, index = key[0] if self.fresh else 0, key[1]
         scene = render((self.seed, _STREAMS[self.split], index, epoch), self.img_size)
         name = f"{self.split}-{index:06d}" + (f"-{epoch}" if self.fresh else "")

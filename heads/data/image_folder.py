@@ -3,18 +3,17 @@
 from pathlib import Path
 
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as V
 
 from siglip2_backbone.preprocess import squash
 
 from .geometry import Geometry
 from .images import list_images, read_image
-from .sampling import Sample, SampleKey
+from .sampling import EpochDataset, Sample, SampleKey
 from .transforms import Fit, Size, short_side_size
 
 
-class ImageFolder(Dataset[Sample]):
+class ImageFolder(EpochDataset):
     """Images without labels, resized.
 
     Args:
@@ -29,7 +28,8 @@ class ImageFolder(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def sample(self, key: SampleKey) -> Sample:
+        """An image of the folder."""
         path = self.paths[key[1]]
         return resized(path, read_image(path), self.size)
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as V
 
 from .image_folder import predict_folder
-from .sampling import EpochSampler, Sample
+from .sampling import EpochDataset, EpochSampler, OrderedSampler, Sample
 from .transforms import Fit, Size
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -51,11 +51,11 @@ class DenseDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.datasets: dict[str, Dataset[Sample]] = {}
+        self.datasets: dict[str, EpochDataset] = {}
         self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
         self.skipped: dict[str, list[str]] = {}  # stage -> why something was passed over, in this process
 
-    def dataset(self, split: str) -> Dataset[Sample]:
+    def dataset(self, split: str) -> EpochDataset:
         """The samples of train, val or test.
 
         Raises:
@@ -74,13 +74,14 @@ class DenseDataModule(LightningDataModule):
             return
         for split in _SPLITS[stage]:
             self.datasets[split] = self.dataset(split)
+            self.datasets[split].epoch = self._epoch
 
     def describe(self, split: str) -> dict[str, Any]:
         """What a number measured on val or test depends on, for the result file and a head's card."""
         return {
             "data": type(self).__name__,
             "split": self.test_split if split == "test" else split,
-            "images": len(self.datasets[split]),  # type: ignore[arg-type]  # it has a length
+            "images": len(self.datasets[split]),
             "seed": self.seed,
         } | self.protocol
 
@@ -109,17 +110,9 @@ class DenseDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(
-            dataset,  # type: ignore[arg-type]  # it has a length
-            self.seed,
-            self._epoch,
-            training=training,
-            rank=rank,
-            world_size=world_size,
-            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # where images keep their shape
-            batch_size=self.batch_size,
-        )
+        trainer: Any = self.trainer
+        overfit = trainer is not None and trainer.overfit_batches > 0 and split != "predict"
+        sampler = OrderedSampler(dataset, self._epoch) if overfit else self._sampler(dataset, training)
         return DataLoader(
             dataset,
             batch_size=self.batch_size if training else self.eval_batch_size or self.batch_size,
@@ -129,6 +122,19 @@ class DenseDataModule(LightningDataModule):
             drop_last=training and len(sampler) >= self.batch_size,  # BatchNorm cannot train on a batch of one cell
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+        )
+
+    def _sampler(self, dataset: EpochDataset, training: bool) -> EpochSampler:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return EpochSampler(
+            dataset,
+            self.seed,
+            self._epoch,
+            training=training,
+            rank=rank,
+            world_size=world_size,
+            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # where images keep their shape
+            batch_size=self.batch_size,
         )
 
     def _epoch(self) -> int:

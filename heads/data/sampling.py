@@ -1,19 +1,70 @@
 """Order and augmentation as pure functions of (seed, epoch, index), so that a resumed run is the same run."""
 
+import operator
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 _BLOCK = 64  # batches of all processes that are sorted together: few shapes are split, and order stays random
 
 Sample = dict[str, Any]
 SampleKey = tuple[int, int]
 """Epoch and index of a sample: what a dataset is asked for."""
+
+
+class EpochDataset(Dataset[Sample]):
+    """A data set of samples by (epoch, index); a plain index means that one of the present epoch.
+
+    A plain index is what everybody else asks for: a DataLoader with torch's or Lightning's own samplers, torch's
+    Subset, a loop over the data set, a notebook.
+
+    Subclasses define ``__len__`` and ``sample``.
+
+    Attributes:
+        epoch: Tells the present epoch; 0 unless a data module sets it to that of its trainer.
+    """
+
+    epoch: Callable[[], int] = staticmethod(lambda: 0)
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def sample(self, key: SampleKey) -> Sample:
+        """The sample of this epoch and index, where 0 <= index < len(self)."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: int | SampleKey) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (self.epoch(), operator.index(key))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sample {index} is asked for; there are {len(self)}.")
+        return self.sample((epoch, index % len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process that is not forked: the epoch by its number, without the trainer that tells it."""
+        return self.__dict__ | {"epoch": partial(int, self.epoch())}
+
+
+class OrderedSampler(SequentialSampler):
+    """Yields (epoch, index) in order: what Lightning's ``overfit_batches`` leaves as it is.
+
+    Args:
+        data: The data set.
+        epoch: Tells the present epoch.
+    """
+
+    def __init__(self, data: Sized, epoch: Callable[[], int]) -> None:
+        super().__init__(data)
+        self.epoch_now = epoch
+
+    def __iter__(self) -> Iterator[SampleKey]:  # type: ignore[override]  # torch's yields the index alone
+        epoch, order = self.epoch_now(), super().__iter__()
+        return ((epoch, index) for index in order)
 
 
 class EpochSampler(DistributedSampler[SampleKey]):

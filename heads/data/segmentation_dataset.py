@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -14,7 +13,7 @@ from .classes import IGNORE
 from .geometry import Geometry
 from .image_folder import described, resized
 from .images import CorruptImageError, read_image, read_labels
-from .sampling import Sample, SampleKey, sample_seed
+from .sampling import EpochDataset, Sample, SampleKey, sample_seed
 from .transforms import Size
 
 
@@ -71,7 +70,7 @@ class Split:
     values: LabelValues
 
 
-class SegmentationDataset(Dataset[Sample]):
+class SegmentationDataset(EpochDataset):
     """Pairs of image and label; see the seam's batch keys in the README.
 
     With ``skip_corrupt`` a damaged file does not stop a run, and the batches stay as large as they are, so that
@@ -105,7 +104,8 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def sample(self, key: SampleKey) -> Sample:
+        """A pair, augmented in training."""
         if not self.skip_corrupt:
             return self._sample(key, key[1])
         skipped: list[str] = []

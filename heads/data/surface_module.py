@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
@@ -19,7 +18,7 @@ from .depth_files import Range, check_unit
 from .geometry import Geometry
 from .image_folder import described
 from .module import DenseDataModule
-from .sampling import Sample, SampleKey, sample_seed
+from .sampling import EpochDataset, Sample, SampleKey, sample_seed
 from .surface_maps import DepthMap, Intrinsics, NormalMap
 from .surface_transforms import Window
 from .transforms import Size
@@ -73,7 +72,7 @@ def camera(fx: float, fy: float, cx: float, cy: float) -> Tensor:
     return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float32)
 
 
-class SurfaceDataset(Dataset[Sample]):
+class SurfaceDataset(EpochDataset):
     """Samples with the seam's keys: ``depth`` and ``normal`` where the source has them, and ``intrinsics``.
 
     In training they are of the size of the image. In tests they stay at their own, with 0 where the network does not
@@ -99,7 +98,8 @@ class SurfaceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def sample(self, key: SampleKey) -> Sample:
+        """A reading, augmented in training."""
         reading = self.source.read(key[1])
         for name, values in reading.labels():
             if values.shape[1:] != reading.size:

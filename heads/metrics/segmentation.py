@@ -45,7 +45,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
 
     def scores(self) -> dict[str, Tensor]:
         """``mIoU``, ``mAcc`` and ``pixel_acc`` in [0, 1], and ``IoU`` and ``acc`` per class (NaN where undefined)."""
-        matrix = self.compute().double()
+        matrix = self.compute().double().reshape(self.num_classes, self.num_classes)  # torchmetrics squeezes one class
         hits, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou, acc = hits / (truth + predicted - hits), hits / truth
         return {

@@ -1,6 +1,7 @@
 """`siglip2 fit | validate | test | predict` as a user types them; a run that is killed is a process of its own."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
 from heads.cli.trainer import find_checkpoint, monitored
 from heads.data.images import read_labels
+from heads.runs.lock import locked
 from heads.stored_task import CARD
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "data"
@@ -97,27 +99,34 @@ def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys)
 # Each makes a run kill itself and its workers, as nothing else can at a moment that is known.
 KILLED = """
 import os, signal, sys, torch
+from pathlib import Path
 from heads.base import DenseTask
+from heads.checkpoint_files import WholeCheckpointIO
 from heads.cli import main
 
 torch.set_num_threads(int(sys.argv[1]))  # other sums in the last digit otherwise
-step, save = DenseTask.training_step, torch.save
+step, save, write = DenseTask.training_step, torch.save, WholeCheckpointIO.save_checkpoint
 
 def step_until_killed(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (1, 1):
         os.killpg(0, signal.SIGKILL)
     return step(self, batch, batch_idx)
 
-def save_until_killed(checkpoint, file):
+def save_half(checkpoint, file):
     save(checkpoint, file)
-    if checkpoint["epoch"] == 1 and "last" in file.name:
-        file.write_bytes(file.read_bytes()[:1000])
-        os.killpg(0, signal.SIGKILL)
+    file.write_bytes(file.read_bytes()[:1000])
+    os.killpg(0, signal.SIGKILL)
 
+def write_until_killed(self, checkpoint, path, storage_options=None):
+    if checkpoint["epoch"] == epoch and Path(path).name == "last.ckpt":
+        torch.save = save_half
+    write(self, checkpoint, path, storage_options)
+
+epoch = 0 if sys.argv[2] == "writing the first one" else 1
 if sys.argv[2] == "in an epoch":
     DenseTask.training_step = step_until_killed
 else:
-    torch.save = save_until_killed
+    WholeCheckpointIO.save_checkpoint = write_until_killed
 main(sys.argv[3:])
 """
 
@@ -169,6 +178,7 @@ def outcome(run, config, kind):
         ("in an epoch", 0, "frozen"),
         ("in an epoch", 2, "frozen"),
         ("while writing", 0, "frozen"),
+        ("writing the first one", 0, "frozen"),
         ("in an epoch", 0, "full"),
         ("while writing", 0, "lora"),
         ("in an epoch", 0, "sweep"),
@@ -182,7 +192,8 @@ def test_a_killed_run_goes_on_and_ends_the_same(whole, config, tmp_path, moment,
     command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), moment, *arguments]
     killed = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert read_checkpoint(tmp_path / "broken" / "checkpoints" / "last.ckpt")["epoch"] == 0
+    left = {path.name: read_checkpoint(path)["epoch"] for path in (tmp_path / "broken" / "checkpoints").glob("[!.]*")}
+    assert left.get("last.ckpt") == (None if moment == "writing the first one" else 0) and "best.ckpt" in left
     assert main([*arguments, "--ckpt_path", "last"]) == 0
     scores, heads = outcome(tmp_path / "broken", broken, kind)
     assert scores == whole(kind)[0]
@@ -413,14 +424,42 @@ def test_a_second_run_does_not_mix_with_the_first(config, tmp_path, capsys):
     assert "holds the checkpoints of an earlier run" in capsys.readouterr().err
 
 
-def test_a_terminated_run_does_not_end_as_if_it_were_finished(config, tmp_path):
-    own = ["fit", "--config", config(), "--trainer.max_epochs", "500"]
-    process = subprocess.Popen([sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())", *own])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_terminated_run_does_not_end_as_if_it_were_finished(config, tmp_path, workers):
+    own = ["fit", "--config", config(workers=workers), "--trainer.max_epochs", "500"]
+    command = [sys.executable, "-c", "import sys; from heads.cli import main; sys.exit(main())", *own]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.terminate()
-    assert process.wait(timeout=60) == 143
+    os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: the workers get it as well
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, error
+    assert "siglip2: terminated; fit --ckpt_path last goes on" in error and "Traceback" not in error
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} <= {"best.ckpt", "last.ckpt"}
+
+
+def test_two_runs_do_not_train_in_one_folder(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("heads.runs.lock._PATIENCE", 0.1)
+    with locked(tmp_path / "run"):
+        assert main(["fit", "--config", config()]) == 2
+        assert f"Another run trains in {tmp_path / 'run'}" in capsys.readouterr().err
+    assert (
+        main(["fit", "--config", config(), "--trainer.max_epochs", "1"]) == 0
+    )  # the lock was left behind by the first
+
+
+def test_a_best_without_a_last_is_not_overwritten(config, tmp_path, capsys):
+    assert main(["fit", "--config", config()]) == 0
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "best.ckpt").write_bytes((folder / "last.ckpt").read_bytes())
+    (folder / "last.ckpt").unlink()
+    before = (folder / "best.ckpt").read_bytes()
+    assert main(["fit", "--config", config(), "--ckpt_path", "last"]) == 2
+    assert (
+        "holds best.ckpt but no last.ckpt to go on from. Go on from that one by --ckpt_path" in capsys.readouterr().err
+    )
+    assert (folder / "best.ckpt").read_bytes() == before
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs ../shared/data/camvid")

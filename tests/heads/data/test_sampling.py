@@ -1,11 +1,12 @@
+import copy
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler, Subset
 
-from heads.data.sampling import EpochSampler, sample_seed
+from heads.data.sampling import EpochDataset, EpochSampler, OrderedSampler, sample_seed
 
 
 def order(seed=0, epoch=0, training=True):
@@ -139,3 +140,43 @@ def test_fewer_images_than_a_batch_by_shape(images):
 def test_measuring_keeps_the_order_whatever_the_shapes():
     sampler = EpochSampler(range(5), 0, lambda: 0, training=False, aspect_ratios=[3, 1, 2, 5, 4], batch_size=2)
     assert [i for _, i in sampler] == [0, 1, 2, 3, 4]
+
+
+class Keys(EpochDataset):
+    """Answers with what it is asked for."""
+
+    def __len__(self):
+        return 3
+
+    def sample(self, key):
+        return {"key": key}
+
+
+def test_a_plain_index_is_that_of_the_present_epoch():
+    data = Keys()
+    assert data[1] == data[np.int64(1)] == {"key": (0, 1)}
+    data.epoch = lambda: 4
+    assert data[1] == data[-2] == {"key": (4, 1)} and data[7, 2] == {"key": (7, 2)}
+    assert [sample["key"] for sample in data] == [(4, 0), (4, 1), (4, 2)]
+    assert [sample["key"] for sample in Subset(data, [2])] == [(4, 2)]
+    assert copy.deepcopy(data)[0] == {"key": (4, 0)}  # as pickled for a spawned worker
+
+
+@pytest.mark.parametrize("key", [3, -4, (0, 3)])
+def test_an_index_that_is_not_there_is_an_index_error(key):
+    with pytest.raises(IndexError, match=r"there are 3"):
+        Keys()[key]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_plain_loaders_work(workers):
+    batches = DataLoader(Keys(), batch_size=2, num_workers=workers, shuffle=True, collate_fn=list)
+    assert sorted(sample["key"] for batch in batches for sample in batch) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_in_order_of_the_epoch_that_begins():
+    epoch = 2
+    sampler = OrderedSampler(Keys(), lambda: epoch)
+    assert list(sampler) == [(2, 0), (2, 1), (2, 2)]
+    epoch = 3
+    assert next(iter(sampler)) == (3, 0) and isinstance(sampler, SequentialSampler)
