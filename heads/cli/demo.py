@@ -17,6 +17,8 @@ from ..data.module import collate
 from ..files import whole_file
 from ..pca import pca_colours
 from ..results import ResultWriter
+from ..runs.progress import LineProgress
+from ..runs.threads import choose_threads
 from ..segmentation import SegmentationTask
 from ..sheet import picture, sheet
 from .configs import find_config
@@ -72,9 +74,11 @@ def _build(seed: int, scenes: int | None, output: Path) -> tuple[SegmentationTas
     data = GeneratedScenes(**settings)
     seed_everything(seed, verbose=False)
     task = SegmentationTask(classes=data.classes, img_size=data.img_size, **config["model"]["init_args"])
+    choose_threads(min(task.extractor.channels))
     options = config["trainer"] | {"default_root_dir": output, "logger": False, "enable_checkpointing": False}
-    options |= {"enable_model_summary": False, "enable_progress_bar": sys.stdout.isatty(), "limit_val_batches": 0}
-    return task, data, Trainer(**options, callbacks=[ResultWriter()])
+    options |= {"enable_model_summary": False, "limit_val_batches": 0}
+    progress = [] if sys.stdout.isatty() else [LineProgress()]
+    return task, data, Trainer(**options, callbacks=[ResultWriter(), *progress])
 
 
 @torch.no_grad()
