@@ -14,37 +14,52 @@ from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import torch
+from timm.models import register_notrace_function
 from torch import Tensor
+
+from .sizes import plain
 
 PosInterp = Literal["bicubic_antialias", "bicubic", "bilinear_antialias"]
 """``bicubic_antialias``: timm's rule, our default for fixed checkpoints. ``bicubic``: transformers' rule for them.
 ``bilinear_antialias``: the rule that the NaFlex checkpoints were trained with."""
 
 
-def resample(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: PosInterp) -> Tensor:
+def resample(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: str) -> Tensor:
     """Resample position embeddings from one grid to another.
 
     Args:
         table: Position embeddings ``(1, rows * columns, D)``, row by row.
         old_grid: Rows and columns of ``table`` [cells].
         new_grid: Rows and columns of the result [cells].
-        mode: Interpolation rule.
+        mode: Interpolation rule, a :data:`PosInterp`.
 
     Returns:
         ``(1, new_rows * new_columns, D)`` in the table's dtype; equal to ``table`` where the grids are equal.
     """
+    # a script has no context without autocast, which leaves float64 alone
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return _resampled(table, old_grid, new_grid, mode)
+    else:  # torch.jit.script reads only one of two branches
+        # autocast knows no meta device
+        with nullcontext() if table.is_meta else torch.autocast(table.device.type, enabled=False):
+            return _resampled(table, old_grid, new_grid, mode)
+
+
+register_notrace_function(resample)
+
+
+def _resampled(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: str) -> Tensor:
     dtype = torch.float32 if table.device.type == "mps" else torch.float64  # MPS has no float64
-    # autocast knows no meta device
-    with nullcontext() if table.is_meta else torch.autocast(table.device.type, enabled=False):
-        rows = interpolation_matrix(old_grid[0], new_grid[0], mode, table.device, dtype)
-        columns = interpolation_matrix(old_grid[1], new_grid[1], mode, table.device, dtype)
-        grid = table.to(dtype).reshape(old_grid[0], old_grid[1] * table.shape[-1])
-        grid = (rows @ grid).reshape(new_grid[0], old_grid[1], table.shape[-1])  # (new rows, old columns, D)
-        return (columns @ grid).reshape(1, new_grid[0] * new_grid[1], table.shape[-1]).to(table.dtype)
+    new_rows, new_columns = plain(new_grid[0]), plain(new_grid[1])
+    rows = interpolation_matrix(old_grid[0], new_rows, mode, table.device, dtype)
+    columns = interpolation_matrix(old_grid[1], new_columns, mode, table.device, dtype)
+    grid = table.to(dtype).reshape(old_grid[0], old_grid[1] * table.shape[-1])
+    grid = (rows @ grid).reshape(new_rows, old_grid[1], table.shape[-1])  # (new rows, old columns, D)
+    return (columns @ grid).reshape(1, new_rows * new_columns, table.shape[-1]).to(table.dtype)
 
 
 def interpolation_matrix(
-    old: int, new: int, mode: PosInterp, device: torch.device | None = None, dtype: torch.dtype = torch.float64
+    old: int, new: int, mode: str, device: torch.device | None = None, dtype: torch.dtype = torch.float64
 ) -> Tensor:
     """The matrix ``(new, old)`` that resamples ``old`` samples to ``new``; each row sums to one.
 
@@ -62,9 +77,10 @@ def interpolation_matrix(
         return _antialiased(old, new, 2.0, -0.5, device, dtype)
     if mode == "bilinear_antialias":
         return _antialiased(old, new, 1.0, None, device, dtype)
-    if mode == "bicubic":
-        return _bicubic(old, new, device, dtype)
-    raise ValueError(_unknown_rule(mode))
+    # a script cannot read the list of rules
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        check_rule(mode)
+    return _bicubic(old, new, device, dtype)
 
 
 def check_rule(mode: str) -> None:
@@ -74,11 +90,7 @@ def check_rule(mode: str) -> None:
         ValueError: The rule is unknown.
     """
     if mode not in get_args(PosInterp):
-        raise ValueError(_unknown_rule(mode))
-
-
-def _unknown_rule(mode: str) -> str:
-    return f"pos_interp is {mode!r}; expected one of {', '.join(get_args(PosInterp))}."
+        raise ValueError(f"pos_interp is {mode!r}; expected one of {', '.join(get_args(PosInterp))}.")
 
 
 def _antialiased(
@@ -88,11 +100,18 @@ def _antialiased(
     scale = old / new
     centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * scale
     source = torch.arange(old, device=device, dtype=dtype) + 0.5
-    # max() would decide on a symbolic size, and export a graph for one side of it
-    stretch: Any = torch.sym_max(old, new) / new
-    distance = ((source[None] - centre[:, None]) / stretch).abs().clamp(max=radius)
+    distance = ((source[None] - centre[:, None]) / (_longer(old, new) / new)).abs().clamp(max=radius)
     weights = 1 - distance if cubic is None else _cubic(distance, cubic)
     return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _longer(old: int, new: int) -> int:
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return max(old, new)
+    else:  # torch.jit.script reads only one of two branches
+        # max() would decide on a symbolic size, and export a graph for one side of it
+        longer: Any = torch.sym_max(old, new)
+        return longer  # type: ignore[no-any-return]
 
 
 def _bicubic(old: int, new: int, device: torch.device | None, dtype: torch.dtype) -> Tensor:

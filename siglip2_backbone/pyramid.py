@@ -5,7 +5,6 @@ size of the tower is.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from .features import TowerWrapper
 from .indices import absolute_indices
+from .levels import Size, level_cells, resample_map
 from .tower import Siglip2VisionTransformer
 
 STRIDES = (4, 8, 16, 32)
@@ -24,62 +24,8 @@ PyramidKind = Literal["resample", "sfp"]
 """``resample``: :class:`ResampledPyramid`, model names ending in ``_pyramid``. ``sfp``: :class:`SimpleFeaturePyramid`,
 model names ending in ``_sfp``."""
 
-Size = tuple[int, int]
 
-
-def level_matrix(
-    old: int, new: int, patch: int, stride: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """The matrix ``(new, old)`` that resamples cells of ``patch`` px to cells of ``stride`` px; each row sums to one.
-
-    Cells are located by their centres in pixels, and between two centres the map is linear. A finer level reads that
-    line at the centre of each of its cells; a coarser one averages it over ``stride - patch`` px around the centre, so
-    that equal strides are the identity, twice the stride is the mean of two cells, and a linear ramp of pixels stays
-    one at every ratio. Antialiased interpolation with a stretched triangle, as torch has it, does not keep a ramp at
-    ratios such as 32 / 14. Beyond the outermost centres their value is repeated.
-
-    Args:
-        old: Number of cells before.
-        new: Number of cells after.
-        patch: Side of a cell before [px].
-        stride: Side of a cell after [px].
-        device: Where to build it.
-        dtype: Floating point type to build it in; every position is a multiple of half a pixel, so float32 is exact.
-    """
-    source = (torch.arange(old, device=device, dtype=dtype) + 0.5) * patch
-    centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * stride
-    span = stride - patch
-    # one sample a pixel averages exactly: the line bends at centres, which lie between two of these samples
-    offset = torch.arange(max(span, 1), device=device, dtype=dtype) - (max(span, 1) - 1) / 2
-    position = (centre[:, None] + offset).clamp(source[0], source[-1])
-    weights = (1 - (position[..., None] - source).abs() / patch).clamp(min=0)
-    return weights.mean(dim=1)
-
-
-def resample_map(x: Tensor, patch: int, stride: int, size: Size) -> Tensor:
-    """Resample a map to another stride, see :func:`level_matrix`.
-
-    Args:
-        x: Map ``(B, D, rows, columns)`` with cells of ``patch`` px.
-        patch: Side of a cell of ``x`` [px].
-        stride: Side of a cell of the result [px].
-        size: Height and width of the image [px].
-
-    Returns:
-        ``(B, D, ceil(H / stride), ceil(W / stride))`` in the map's type, computed in float32 at least.
-    """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    rows, columns = _cells(size, stride)
-    # autocast knows no meta device
-    with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-        vertical = level_matrix(x.shape[-2], rows, patch, stride, x.device, dtype)
-        horizontal = level_matrix(x.shape[-1], columns, patch, stride, x.device, dtype)
-        return (vertical @ (x.to(dtype) @ horizontal.mT)).to(x.dtype)
-
-
-def _cells(size: Size, stride: int) -> Size:
-    """Rows and columns of a level of an image of ``size`` [px]."""
-    return -(-size[0] // stride), -(-size[1] // stride)
+torch.fx.wrap("resample_map")  # a leaf of every graph that torch.fx makes: the matrices depend on the size
 
 
 class ResampledLevel(nn.Module):
@@ -151,7 +97,16 @@ class Pyramid(TowerWrapper):
 
         Returns:
             Maps ``(B, channels, ceil(H / stride), ceil(W / stride))``.
+
+        Raises:
+            ValueError: Someone has set another stride of the patches than their size.
         """
+        embed = self.model.patch_embed
+        if embed.stride() != embed.patch_size:
+            raise ValueError(
+                f"patch_embed.proj.stride is {embed.stride()} px; a pyramid expects the patch, {embed.patch_size} px, "
+                "because its levels are located by patches side by side. Set the stride of a plain tower instead."
+            )
         size = (x.shape[-2], x.shape[-1])
         blocks = sorted(set(self._taps))
         maps = self.model.forward_intermediates(
@@ -238,7 +193,7 @@ class SimpleLevel(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """``(B, D, rows, columns)`` with cells of 16 px to the level of an image of ``size`` [px]."""
-        rows, columns = _cells(size, self.stride)
+        rows, columns = level_cells(size, self.stride)
         x = self.rescale(x)[..., :rows, :columns]  # deconvolution also makes cells that lie outside the image
         level: Tensor = self.project(x)
         return level

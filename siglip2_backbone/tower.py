@@ -4,64 +4,25 @@ from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from typing import Any, TypeVar
 
-import torch.nn.functional as F
-from timm.layers import Attention, LayerNorm, PatchEmbed, to_2tuple
+import torch
+from timm.layers import Attention, LayerNorm, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from .patches import CellPatchEmbed
 from .positions import PosInterp, check_rule, resample
 from .windows import GridAttention, flattened, global_indices
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
+torch.fx.wrap("resample")  # a leaf of every graph that torch.fx makes: the matrices depend on the size
+
+
 def _as_in_timm(method: _Method) -> _Method:
     """Show the signature of the method that it overrides, which has more options in later versions of timm."""
     update_wrapper(method, getattr(VisionTransformer, method.__name__), assigned=(), updated=())
     return method
-
-
-class CellPatchEmbed(PatchEmbed):
-    """Patch embedding of any image size: a side of S px gives ceil(S / patch) cells.
-
-    Cell i covers pixels [i * patch, (i + 1) * patch); what it covers beyond the image is zero, mid-grey after
-    normalisation. The one exception is a side of the native size, which has the published number of cells: 384 px at
-    patch 14 are 27 cells, and the last 6 px are not seen.
-
-    Args:
-        native_size: Side of the native square image [px].
-        **kwargs: Arguments of timm's PatchEmbed.
-    """
-
-    def __init__(self, *, native_size: int, **kwargs: Any) -> None:
-        self.native_size = native_size
-        super().__init__(**kwargs)
-
-    def cells(self, side: int, patch: int) -> int:
-        """Number of cells along a side [px]."""
-        # asked only where it matters: comparing a symbolic side would exclude the native size from an exported graph
-        if self.native_size % patch and side == self.native_size:
-            return side // patch
-        return -(-side // patch)
-
-    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the map of an image of ``img_size`` (height, width) [px]."""
-        return self.cells(img_size[0], self.patch_size[0]), self.cells(img_size[1], self.patch_size[1])
-
-    def _init_img_size(self, img_size: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], int]:
-        size = to_2tuple(img_size)
-        grid = self.dynamic_feat_size(size)
-        return size, grid, grid[0] * grid[1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed images ``(B, C, H, W)`` as ``(B, rows, columns, D)``."""
-        height, width = x.shape[-2:]
-        rows, columns = self.dynamic_feat_size((height, width))
-        bottom, right = rows * self.patch_size[0] - height, columns * self.patch_size[1] - width
-        if bottom > 0 or right > 0:
-            x = F.pad(x, (0, max(right, 0), 0, max(bottom, 0)))
-        cells: Tensor = self.proj(x).permute(0, 2, 3, 1)
-        return cells.contiguous()  # left as a view, its strides would slow down the residual sum of every block
 
 
 class Siglip2VisionTransformer(VisionTransformer):
@@ -94,7 +55,8 @@ class Siglip2VisionTransformer(VisionTransformer):
         drop_path_rate: Stochastic depth.
         weight_init: timm's initialisation scheme.
         dynamic_img_size: Accepted because timm clients pass it; always true.
-        dynamic_img_pad: Accepted because timm clients pass it; always true.
+        dynamic_img_pad: Pad images to whole patches. ``False`` refuses those that are no whole number of patches; the
+            native size is never padded nor refused.
         device: Where to build it.
         dtype: Floating point type to build it in.
 
@@ -130,8 +92,8 @@ class Siglip2VisionTransformer(VisionTransformer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        if not (dynamic_img_size and dynamic_img_pad):
-            raise ValueError("dynamic_img_size=False and dynamic_img_pad=False are not offered: every size works.")
+        if not dynamic_img_size:
+            raise ValueError("dynamic_img_size=False is not offered: every size works. Leave it out.")
         check_rule(pos_interp)
         everywhere = global_indices(depth, window_size, global_blocks)
         if window_size is not None and patch_drop_rate:
@@ -151,7 +113,7 @@ class Siglip2VisionTransformer(VisionTransformer):
             class_token=False,
             fc_norm=False,
             dynamic_img_size=True,
-            dynamic_img_pad=True,
+            dynamic_img_pad=dynamic_img_pad,
             drop_rate=drop_rate,
             pos_drop_rate=pos_drop_rate,
             patch_drop_rate=patch_drop_rate,

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.layers import Attention
+from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .indices import absolute_indices
+from .sizes import plain
 
 Grid = tuple[int, int]
 
 
+@register_notrace_module
 class GridAttention(Attention):
     """timm's attention, parameters and all, on the cells ``(B, rows, columns, D)`` of a map.
 
@@ -45,7 +49,8 @@ class GridAttention(Attention):
             cells: Tensor = super().forward(x.flatten(1, 2))
             return cells.reshape(x.shape)
         window = (_side(x.shape[1], self.window_size), _side(x.shape[2], self.window_size))
-        return join(super().forward(*split(x, window)), x.shape, window)
+        windows, mask = split(x, window)
+        return join(super().forward(windows, mask), x.shape, window)
 
 
 def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
@@ -59,7 +64,7 @@ def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
         Windows ``(B * windows, cells, D)``, zero beyond the border, and what to add to the attention of their keys,
         ``(B * windows, 1, 1, cells)``: minus infinity beyond the border. ``None`` if the windows divide the map.
     """
-    batch, rows, columns, _ = x.shape
+    batch, rows, columns = x.shape[0], plain(x.shape[1]), plain(x.shape[2])
     down, across = _count(rows, window[0]), _count(columns, window[1])
     bottom, right = down * window[0] - rows, across * window[1] - columns
 
@@ -76,7 +81,7 @@ def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
 
 def join(windows: Tensor, shape: Sequence[int], window: Grid) -> Tensor:
     """Put windows ``(B * windows, cells, D)``, as :func:`split` cuts them, together to cells of a ``shape``."""
-    batch, rows, columns, dim = shape
+    batch, rows, columns, dim = shape[0], plain(shape[1]), plain(shape[2]), shape[3]
     down, across = _count(rows, window[0]), _count(columns, window[1])
     cells = windows.reshape(batch, down, across, *window, dim).transpose(2, 3)
     cells = cells.reshape(batch, down * window[0], across * window[1], dim)
@@ -85,7 +90,16 @@ def join(windows: Tensor, shape: Sequence[int], window: Grid) -> Tensor:
 
 def _side(cells: int, window: int) -> int:
     """Side of a window on an axis of so many cells; of an open number of them in an exported graph nothing is known."""
+    cells = plain(cells)
     return cells if statically_known_true(cells <= window) else window
+
+
+# leaves of every graph that torch.fx makes: what they do depends on the size, which such a graph leaves open
+for _leaf in (split, join, _side):
+    register_notrace_function(_leaf)
+torch.fx.wrap("split")
+torch.fx.wrap("join")
+torch.fx.wrap("_side")
 
 
 def _count(cells: int, side: int) -> int:
@@ -133,10 +147,10 @@ def flattened(found: Any, maps: bool) -> Any:
         found: Cells, or a list, tuple or dict with them.
         maps: A list in it holds maps ``(B, D, rows, columns)``, which stay.
     """
-    if isinstance(found, Tensor):
-        return found.flatten(1, 2)
     if isinstance(found, dict):
         return {key: flattened(value, maps) for key, value in found.items()}
     if isinstance(found, tuple):
         return tuple(flattened(value, maps) for value in found)
-    return found if maps else [flattened(value, maps) for value in found]
+    if isinstance(found, list):
+        return found if maps else [flattened(value, maps) for value in found]
+    return found.flatten(1, 2)  # a tensor, or what torch.fx has in its place

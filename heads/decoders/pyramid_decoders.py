@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from siglip2_backbone.pyramid import STRIDES, resample_map
+from siglip2_backbone.levels import resample_map
+from siglip2_backbone.pyramid import STRIDES
 
 Item = TypeVar("Item")
 

@@ -16,7 +16,8 @@ from siglip2_backbone import (
     fingerprint,
     tap_indices,
 )
-from siglip2_backbone.pyramid import STRIDES, level_matrix, resample_map, split_suffix
+from siglip2_backbone.levels import level_matrix, resample_map
+from siglip2_backbone.pyramid import STRIDES, split_suffix
 
 TINY = "siglip2_tiny_patch8_128"
 patches = pytest.mark.parametrize("patch", [8, 14, 16, 32])
