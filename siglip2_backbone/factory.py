@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from timm.models import PretrainedCfg
+from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from .checkpoints import check_variant, load_tower, variant_of
@@ -186,6 +187,7 @@ def build_tower(
     out_indices: int | Sequence[int] | None = None,
     norm: bool | None = None,
     pooled: bool | None = None,
+    feature_cls: str | type | None = None,
     **tower_args: Any,
 ) -> Siglip2VisionTransformer | FeatureMaps:
     """A tower or its maps, with the weights of ``files`` or random ones.
@@ -198,12 +200,14 @@ def build_tower(
         out_indices: See :class:`FeatureMaps`; only with ``features_only``.
         norm: See :class:`FeatureMaps`; only with ``features_only``.
         pooled: See :class:`FeatureMaps`; only with ``features_only``.
+        feature_cls: Accepted because timm clients pass it; ``"getter"``, only with ``features_only``.
         **tower_args: Overrides for the tower's constructor.
 
     Raises:
         ValueError: Arguments contradict each other, or the weights do not fit.
     """
-    asked = {"out_indices": out_indices, "norm": norm, "pooled": pooled}
+    asked = {"out_indices": out_indices, "norm": norm, "pooled": pooled, "feature_cls": feature_cls}
+    _check_feature_cls(feature_cls)
     if not features_only and any(value is not None for value in asked.values()):
         names = ", ".join(name for name, value in asked.items() if value is not None)
         raise ValueError(f"{names} would shape a list of maps; pass features_only=True as well, or leave it out.")
@@ -221,6 +225,7 @@ def build_pyramid(
     *,
     pretrained_cfg: PretrainedCfg,
     features_only: bool = True,
+    feature_cls: str | type | None = None,
     **args: Any,
 ) -> Pyramid:
     """A tower with a pyramid around it; the tower with the weights of ``files``, or random ones.
@@ -231,17 +236,29 @@ def build_pyramid(
         kind: Which pyramid.
         pretrained_cfg: What the model carries as its ``pretrained_cfg``.
         features_only: Accepted because timm clients pass it; a pyramid always returns maps.
+        feature_cls: Accepted because timm clients pass it; ``"getter"``.
         **args: Arguments of the pyramid's class and of the tower.
 
     Raises:
         ValueError: An argument is unknown, arguments contradict each other, or the weights do not fit.
     """
+    _check_feature_cls(feature_cls)
     own = inspect.signature(PYRAMIDS[kind]).parameters.keys() - {"model"}
     if unknown := sorted(args.keys() - own - _TOWER_ARGS):
         raise ValueError(_no_such_argument(model_name(variant, kind), unknown[0], args[unknown[0]]))
     tower_args = {key: value for key, value in args.items() if key in _TOWER_ARGS}
     wrap = partial(PYRAMIDS[kind], **{key: value for key, value in args.items() if key in own})
     return _build(variant, files, pretrained_cfg, tower_args, wrap)
+
+
+def _check_feature_cls(feature_cls: str | type | None) -> None:
+    """Refuse timm's other ways to take maps out of a model."""
+    named = feature_cls.lower() if isinstance(feature_cls, str) else feature_cls
+    if named not in (None, "getter", FeatureGetterNet):
+        raise ValueError(
+            f"feature_cls is {feature_cls!r}; expected 'getter', which is how maps are taken from a vision "
+            "transformer. Leave it out."
+        )
 
 
 def _no_such_argument(name: str, argument: str, value: object) -> str:

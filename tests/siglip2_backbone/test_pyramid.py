@@ -212,10 +212,17 @@ def test_the_wrong_number_of_blocks_is_refused():
 
 
 @kinds
-@pytest.mark.parametrize("argument", ["no_such_argument", "pooled", "class_token", "feature_cls"])
+@pytest.mark.parametrize("argument", ["no_such_argument", "pooled", "class_token"])
 def test_an_unknown_argument_is_refused_by_name(suffix, argument):
     with pytest.raises(ValueError, match=f"{TINY}{suffix} takes no argument {argument}"):
         built(suffix, **{argument: 16})
+
+
+@kinds
+def test_the_getter_is_accepted_and_another_feature_class_refused(suffix):
+    assert len(built(suffix, features_only=True, feature_cls="getter")(image_of(32, 32))) == 4
+    with pytest.raises(ValueError, match="feature_cls is 'list'; expected 'getter'"):
+        built(suffix, feature_cls="list")
 
 
 @kinds

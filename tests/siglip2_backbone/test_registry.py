@@ -6,6 +6,7 @@ import timm
 import torch
 from timm.data import resolve_model_data_config
 from timm.models import adapt_input_conv, is_model_pretrained, model_entrypoint
+from timm.models._features import FeatureGetterNet, FeatureListNet
 
 from siglip2_backbone import VARIANTS, FeatureMaps, Siglip2VisionTransformer, create_backbone, fingerprint
 from siglip2_backbone.conversion import convert
@@ -183,6 +184,16 @@ def test_an_unknown_argument_is_refused_by_name(argument):
 def test_indices_without_maps_are_refused():
     with pytest.raises(ValueError, match="out_indices would shape a list of maps; pass features_only=True"):
         timm.create_model(NAME, out_indices=[1])
+
+
+@pytest.mark.parametrize("feature_cls", ["list", "hook", "fx", "dict", FeatureListNet], ids=str)
+def test_another_feature_class_than_the_getter_is_refused_by_name(feature_cls):
+    for accepted in ("getter", FeatureGetterNet):
+        assert len(timm.create_model(NAME, features_only=True, feature_cls=accepted).out_indices) == 4
+    with pytest.raises(ValueError, match=r"feature_cls is .*; expected 'getter'"):
+        timm.create_model(NAME, features_only=True, feature_cls=feature_cls)
+    with pytest.raises(ValueError, match="feature_cls would shape a list of maps; pass features_only=True"):
+        timm.create_model(NAME, feature_cls="getter")
 
 
 @pytest.mark.parametrize("indices", [[1, 1], [4], [-5], 0, 5], ids=str)
