@@ -342,6 +342,18 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
             prefix = tower.forward_head(tower.norm(states[len(tower.blocks)]), pre_logits=True)[:, None]
         return [torch.cat([prefix, t], dim=1) for t in tokens]
 
+    def get_input_embeddings(self) -> torch.nn.Module:
+        """The patch embedding, whose output ``enable_input_require_grads`` gives a gradient.
+
+        Reentrant checkpointing needs that where the tower is frozen but for adapters.
+        """
+        embedding: torch.nn.Module = self.tower.patch_embed
+        return embedding
+
+    def set_input_embeddings(self, value: torch.nn.Module) -> None:
+        """Put another patch embedding in its place."""
+        self.tower.patch_embed = value
+
     @property
     def gradient_checkpointing(self) -> bool:
         """Whether each block is recomputed in the backward pass; transformers sets it on every module that has it."""
