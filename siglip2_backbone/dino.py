@@ -1,6 +1,7 @@
 """The tower behind the interface of DINOv2 and DINOv3, so that code which evaluates those takes it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,7 +30,17 @@ class DinoTower(nn.Module):
         self.tower = tower
         self.n_blocks = len(tower.blocks)
         self.embed_dim: int = tower.embed_dim
+        self.embed_dims: list[int] = [tower.embed_dim] * self.n_blocks  # DINOv3 reads one for each block
+        self.num_features: int = tower.embed_dim
         self.patch_size: int = tower.patch_embed.patch_size[0]
+        self.input_pad_size: int = self.patch_size
+        self.num_register_tokens = self.n_storage_tokens = 0  # DINOv2's name, and DINOv3's
+
+    @property
+    def blocks(self) -> nn.Module:
+        """The tower's blocks, which stay registered under the tower alone."""
+        blocks: nn.Module = self.tower.blocks
+        return blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """The output ``(B, D)`` of the MAP head for normalised images ``(B, 3, H, W)``.
@@ -38,6 +49,35 @@ class DinoTower(nn.Module):
             ValueError: The tower has no MAP head.
         """
         return self._pooled(self.tower.forward_features(x))
+
+    def forward_features(self, x: Tensor, masks: Tensor | None = None) -> dict[str, Any]:
+        """Everything that the last block gives.
+
+        Args:
+            x: Images ``(B, 3, H, W)``, normalised.
+            masks: What DINO hides in pretraining; not offered.
+
+        Returns:
+            ``x_norm_patchtokens``: normed tokens ``(B, N, D)``. ``x_norm_clstoken``: the output ``(B, D)`` of the MAP
+            head, or ``None`` of a tower without one. ``x_norm_regtokens`` (DINOv2) and ``x_storage_tokens`` (DINOv3):
+            registers, of which there are none, ``(B, 0, D)``. ``x_prenorm``: tokens ``(B, N, D)`` before the final
+            norm. ``masks``: ``None``.
+
+        Raises:
+            ValueError: Masks are given.
+        """
+        if masks is not None:
+            raise ValueError("masks: the tower was trained without a token that hides cells. Leave it out.")
+        tokens, (before,) = self.tower.forward_intermediates(x, indices=[self.n_blocks - 1], output_fmt="NLC")
+        registers = tokens[:, :0]
+        return {
+            "x_norm_clstoken": None if self.tower.attn_pool is None else self._pooled(tokens),
+            "x_norm_regtokens": registers,
+            "x_storage_tokens": registers,
+            "x_norm_patchtokens": tokens,
+            "x_prenorm": before,
+            "masks": None,
+        }
 
     def get_intermediate_layers(
         self,

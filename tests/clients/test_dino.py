@@ -58,3 +58,23 @@ def test_linear_probe_of_dinov2_takes_the_frozen_model():
     head(features).sum().backward()
     assert features.shape == (2, 5 * 96)
     assert head.weight.grad is not None and all(p.grad is None for p in model.parameters())
+
+
+def test_hummingbird_takes_the_tokens_of_every_cell():
+    def tokens_of(model, images):  # its eval.py: whatever has the dict of DINOv2 is read by name
+        found = model.forward_features(images)
+        assert isinstance(found, dict) and isinstance(found["x_norm_patchtokens"], torch.Tensor)
+        return found["x_norm_patchtokens"], None
+
+    model = tiny().eval()
+    tokens, _ = tokens_of(model, torch.randn(2, 3, 64, 64))
+    assert tokens.shape == (2, (64 // model.patch_size) ** 2, model.embed_dim)
+
+
+def test_an_adapter_walks_through_the_blocks():
+    model = tiny()
+    seen = []
+    for block in model.blocks[1:]:
+        block.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    model(torch.randn(1, 3, 64, 64))
+    assert len(model.blocks) == model.n_blocks == len(model.embed_dims) and seen == [(1, 64, 96)] * 3

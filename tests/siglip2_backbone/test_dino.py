@@ -15,6 +15,29 @@ def tower_of(**args):
 def test_what_evaluation_code_reads():
     model = as_dino(tower_of())
     assert (model.n_blocks, model.embed_dim, model.patch_size) == (4, 96, 8)
+    assert (model.embed_dims, model.num_features, model.input_pad_size) == ([96] * 4, 96, 8)
+    assert model.num_register_tokens == model.n_storage_tokens == 0
+    assert model.blocks is model.tower.blocks
+    assert {name.split(".")[0] for name in model.state_dict()} == {"tower"}  # the blocks are not stored twice
+
+
+@torch.no_grad()
+def test_forward_features_is_the_dict_of_dino():
+    tower = tower_of()
+    found = as_dino(tower).forward_features(IMAGE)
+    (before,) = tower.forward_intermediates(IMAGE, indices=[3], output_fmt="NLC", intermediates_only=True)
+    assert torch.equal(found["x_norm_patchtokens"], tower.forward_features(IMAGE))
+    assert torch.equal(found["x_norm_clstoken"], tower(IMAGE))
+    assert torch.equal(found["x_prenorm"], before) and not torch.equal(before, found["x_norm_patchtokens"])
+    assert found["x_norm_regtokens"].shape == found["x_storage_tokens"].shape == (2, 0, 96)
+    assert found["masks"] is None
+    with pytest.raises(ValueError, match="masks"):
+        as_dino(tower).forward_features(IMAGE, torch.ones(2, 35, dtype=torch.bool))
+
+
+def test_forward_features_needs_no_map_head():
+    found = as_dino(tower_of(global_pool="avg")).forward_features(IMAGE)
+    assert found["x_norm_clstoken"] is None and found["x_norm_patchtokens"].shape == (2, 35, 96)
 
 
 @torch.no_grad()
