@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .array_files import read_array
 from .images import decode
 
 Range = tuple[float, float]
@@ -81,11 +82,13 @@ def metres(values: NDArray[np.generic], scale: float, name: str, invalid: Collec
     """Depth [m], float32 ``(1, H, W)``, of the values ``(H, W)`` of a file; see :func:`read_depth`.
 
     Raises:
-        ValueError: A value is negative or infinite, or there is no reading at all.
+        ValueError: A value is negative or infinite, float32 cannot hold it, or there is no reading at all.
     """
-    raw = values.astype(np.float64)
-    unread = np.isnan(raw) | np.isin(raw, list(invalid))
-    depth = np.where(unread, 0, raw) / scale
+    with np.errstate(over="ignore", under="ignore"):  # what float64 or float32 cannot hold is refused below
+        raw = values.astype(np.float64)
+        unread = np.isnan(raw) | np.isin(raw, list(invalid))
+        depth = np.where(unread, 0, raw) / scale
+        cast = depth.astype(np.float32)
     if np.isinf(depth).any():
         raise ValueError(
             f"{name} has infinite depth at {np.isinf(depth).sum()} pixels. If that means no reading (sky), say so: add "
@@ -93,21 +96,23 @@ def metres(values: NDArray[np.generic], scale: float, name: str, invalid: Collec
         )
     if depth.min() < 0:
         raise ValueError(f"{name} has depths down to {depth.min():g} m; expected 0 for no reading, and more otherwise.")
-    if not depth.any():
+    lost = np.isinf(cast) | ((depth > 0) & (cast < np.finfo(np.float32).tiny))
+    if lost.any():
+        raise ValueError(
+            f"{name} has depths that float32 cannot hold at {lost.sum()} pixels, such as {depth[lost][0]:g} m; "
+            f"expected metres. If they mean no reading, say so: add {float(raw[lost][0])} to data.invalid; if not, set "
+            "data.depth_scale."
+        )
+    if not cast.any():
         raise ValueError(f"{name} holds no reading: every pixel is 0, NaN or invalid. Leave the pair out.")
-    return torch.from_numpy(depth.astype(np.float32))[None]
+    return torch.from_numpy(cast)[None]
 
 
 def _array(path: Path) -> NDArray[np.generic]:
-    if not path.is_file():
-        raise ValueError(f"No file {path}; expected an array of depths.")
-    try:
-        values: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no array that can be read ({error}). Save it with numpy.save.") from error
+    values = read_array(path, "an array of depths (H, W)")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[0] if values.shape[0] == 1 else values[..., 0]
-    if values.ndim != 2 or values.dtype.kind not in "fiu":
+    if values.ndim != 2:
         raise ValueError(f"{path} is {values.dtype} of shape {values.shape}; expected numbers (H, W).")
     return values
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,34 @@ def test_no_reading_at_all(tmp_path, values):
 def test_negative_depth(tmp_path):
     with pytest.raises(ValueError, match=r"d\.npy has depths down to -2 m"):
         read_depth(npy(tmp_path / "d.npy", np.array([[-2.0, 1]])))
+
+
+@pytest.mark.parametrize("value", [1e39, 1e-60, 1e-40])
+def test_what_float32_cannot_hold_is_refused(tmp_path, value):
+    path = npy(tmp_path / "d.npy", np.array([[value, 2.0]]))
+    with pytest.raises(
+        ValueError,
+        match=rf"d\.npy has depths that float32 cannot hold at 1 pixels, such as {re.escape(f'{value:g}')} m",
+    ):
+        read_depth(path)
+    assert read_depth(path, invalid=[value]).tolist() == [[[0, 2]]]
+
+
+def test_the_cast_is_checked_after_the_scale(tmp_path):
+    path = npy(tmp_path / "d.npy", np.array([[1e39, 2e39]]))
+    assert read_depth(path, scale=1e39).tolist() == [[[1, 2]]]
+    with pytest.raises(ValueError, match=r"d\.npy has depths that float32 cannot hold"):
+        read_depth(npy(tmp_path / "d.npy", np.array([[1.0, 2.0]])), scale=1e-300)
+
+
+def test_numbers_beyond_float64_are_infinite(tmp_path):
+    path = npy(tmp_path / "d.npy", np.array([["1e400", "2"]], np.longdouble))
+    with pytest.raises(ValueError, match=r"d\.npy has infinite depth"):
+        read_depth(path)
+
+
+def test_values_of_8_bits_in_a_depth_map_of_16_stay_exact(tmp_path):
+    assert read_depth(png(tmp_path / "d.png", [[1, 250]]), scale=1).tolist() == [[[1, 250]]]
 
 
 def test_files_that_are_no_depth(tmp_path):
