@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy.io
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .array_files import read_array
 from .depth_files import metres
+from .matlab_files import read_matlab_5
 from .normal_files import Axes, unit_normals
 
 Frames = list[int]
 DepthKey = Literal["depths", "rawDepths"]
 
+_FRAMES = 1449
 _SIZE = (480, 640)  # of every frame
 _RGB_MEANS = (122.175, 116.169, 103.508)  # which GeoNet's images are short of, twice
 
@@ -69,10 +71,7 @@ def read_frame_normals(path: Path, key: str, frame: int, axes: Axes) -> Tensor:
 
 
 def _npy_frame(path: Path, frame: int) -> NDArray[np.generic]:
-    try:
-        values: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no array that can be read ({error}). Save it with numpy.save.") from error
+    values = read_array(path, "an array of normals (frames, 480, 640, 3)")
     if values.shape[1:] != (*_SIZE, 3) or frame >= len(values):
         raise ValueError(f"{path} has shape {values.shape}; expected (frames, 480, 640, 3) with frame {frame + 1}.")
     return np.asarray(values[frame])
@@ -84,11 +83,16 @@ def read_splits(path: Path) -> tuple[Frames, Frames]:
     Raises:
         ValueError: The file is missing, damaged or another one.
     """
-    values = _matlab_5(path, ("trainNdxs", "testNdxs"))
-    train, test = ([int(i) - 1 for i in values[key].ravel()] for key in ("trainNdxs", "testNdxs"))
-    if min([*train, *test], default=-1) < 0 or set(train) & set(test):
-        raise ValueError(f"{path} has frames below 1 or in both splits; expected the official splits.mat.")
-    return train, test
+    values = read_matlab_5(path, ("trainNdxs", "testNdxs"))
+    numbers = np.concatenate([values["trainNdxs"].ravel(), values["testNdxs"].ravel()])
+    if not np.isin(numbers, np.arange(1, _FRAMES + 1)).all() or len(np.unique(numbers)) < len(numbers):
+        raise ValueError(
+            f"{path} has frames below 1, above {_FRAMES}, twice or in both splits; expected the official splits.mat. "
+            "Download it again."
+        )
+    frames = [int(i) - 1 for i in numbers]
+    train = values["trainNdxs"].size
+    return frames[:train], frames[train:]
 
 
 def read_geonet(path: Path, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,24 +106,14 @@ def read_geonet(path: Path, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
 
     Source: NYU_geonet of mbanani/probe3d @ 1fff822, which cuts to 480 x 640 and adds twice the mean.
     """
-    values = _matlab_5(path, ("img", "depth", "norm"))
+    values = read_matlab_5(path, ("img", "depth", "norm"))
+    shapes = [values[key].shape for key in ("img", "depth", "norm")]
+    if len(shapes[1]) != 2 or not values["depth"].size or shapes[0] != (*shapes[1], 3) or shapes[2] != shapes[0]:
+        raise ValueError(f"{path} has img, depth and norm of shapes {shapes}; expected (H, W, 3), (H, W), (H, W, 3).")
     image, depth, normal = (values[key][: _SIZE[0], : _SIZE[1]] for key in ("img", "depth", "norm"))
     restored = np.clip(image.astype(np.float64) + 2 * np.array(_RGB_MEANS), 0, 255).astype(np.uint8)
     pixels = torch.from_numpy(restored).permute(2, 0, 1).contiguous()
     return pixels, metres(depth, 1.0, str(path)), unit_normals(normal, axes, str(path))
-
-
-def _matlab_5(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"No file {path}; expected a MATLAB file with {', '.join(keys)}.")
-    try:
-        values: dict[str, Any] = scipy.io.loadmat(path, variable_names=keys)
-    except Exception as error:  # of a damaged file scipy raises what its decoder happens to trip over
-        raise ValueError(f"{path} is no MATLAB 5 file that can be read ({error}). Download it again.") from error
-    missing = [key for key in keys if key not in values]
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}; expected {', '.join(keys)}.")
-    return values
 
 
 @contextmanager
@@ -147,9 +141,12 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 def _slice(file: Any, key: str, frame: int, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
     """One frame of an array; HDF5 has MATLAB's axes in reverse, so rows and columns are swapped back."""
-    stored = file.get(key)
     expected = (*shape[:-2], shape[-1], shape[-2])
-    if stored is None or stored.shape[1:] != expected or frame >= stored.shape[0]:
-        found = "no such array" if stored is None else f"shape {stored.shape}"
-        raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")
-    return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
+    try:
+        stored = file.get(key)
+        found = "no such array" if stored is None else f"shape {getattr(stored, 'shape', '() of a group')}"
+        if stored is not None and getattr(stored, "shape", ())[1:] == expected and frame < stored.shape[0]:
+            return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
+    except Exception as error:  # of a damaged file h5py raises what its decoders trip over
+        raise ValueError(f"{path}, {key}, is damaged ({error}). Download the file again.") from error
+    raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")

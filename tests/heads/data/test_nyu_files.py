@@ -38,11 +38,20 @@ def test_splits_are_counted_from_one(nyu):
 
 
 @pytest.mark.parametrize(
-    "splits", [{"trainNdxs": [[0]], "testNdxs": [[1]]}, {"trainNdxs": [[1]], "testNdxs": [[1]]}], ids=["zero", "both"]
+    "splits",
+    [
+        {"trainNdxs": [[0]], "testNdxs": [[1]]},
+        {"trainNdxs": [[1]], "testNdxs": [[1]]},
+        {"trainNdxs": [[1], [1]], "testNdxs": [[2]]},
+        {"trainNdxs": [[1]], "testNdxs": [[1450]]},
+        {"trainNdxs": [[1]], "testNdxs": [[2.5]]},
+        {"trainNdxs": [[1]], "testNdxs": [[float("nan")]]},
+    ],
+    ids=["zero", "both", "twice", "beyond", "half", "nan"],
 )
 def test_other_splits(tmp_path, splits):
     scipy.io.savemat(tmp_path / "splits.mat", splits)
-    with pytest.raises(ValueError, match=r"splits\.mat has frames below 1 or in both splits"):
+    with pytest.raises(ValueError, match=r"splits\.mat has frames below 1, above 1449, twice or in both splits"):
         read_splits(tmp_path / "splits.mat")
 
 
@@ -74,6 +83,36 @@ def test_a_frame_or_array_that_is_not_there(nyu):
         read_frame(nyu / "nyu_depth_v2_labeled.mat", 4, "depths")
     with pytest.raises(ValueError, match=r"norm_gt_l\.mat, images: no such array"):
         read_frame(nyu / "norm_gt_l.mat", 0, "depths")
+
+
+def test_damaged_hdf5_is_named(tmp_path):
+    import h5py
+
+    path = tmp_path / "labeled.mat"
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", (1, 3, 640, 480), "u1", chunks=True, compression="gzip")
+        images[:] = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+        file.create_group("depths")
+    with pytest.raises(ValueError, match=r"labeled\.mat, depths: shape \(\) of a group"):
+        read_frame_normals(path, "depths", 0, OWN_AXES)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3 : -1000] = bytes(len(damaged[len(damaged) // 3 : -1000]))
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"labeled\.mat, images, is damaged"):
+        read_frame(path, 0, "depths")
+
+
+def test_arrays_of_geonet_that_do_not_fit_together(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"img": np.ones((4, 5, 3)), "depth": np.ones((4, 6)), "norm": np.ones((4, 5))})
+    with pytest.raises(ValueError, match=r"a\.mat has img, depth and norm of shapes .*expected \(H, W, 3\)"):
+        read_geonet(tmp_path / "a.mat", OWN_AXES)
+
+
+def test_normals_in_an_archive_are_refused_by_the_reader_of_arrays(tmp_path):
+    with (tmp_path / "n.npy").open("wb") as file:
+        np.savez(file, normals=np.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"n\.npy is no array .* archive of numpy\.savez with normals"):
+        read_frame_normals(tmp_path / "n.npy", "", 0, OWN_AXES)
 
 
 def test_without_h5py(nyu, monkeypatch):
