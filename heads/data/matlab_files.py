@@ -116,7 +116,7 @@ def _values(content: bytes, start: int, order: str, shape: tuple[int, ...]) -> N
     kind, stored, _ = _element(content, start, order)
     if kind not in _STORED:
         raise ValueError(f"an array has values of type {kind}, which are no numbers")
-    values = np.frombuffer(stored, np.dtype(_STORED[kind]).newbyteorder(order))
+    values = np.frombuffer(stored, np.dtype(order + _STORED[kind]))
     return values.reshape(shape, order="F")  # a shape that does not fit is a ValueError
 
 
