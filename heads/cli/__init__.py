@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
+import warnings
 from importlib import import_module
 
-from .messages import plain
+from .messages import plain, warning_line
 
 # name -> (module of this package with run(command, arguments), which may return an exit status, help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(arguments[:1]).command
+    usual, warnings.formatwarning = warnings.formatwarning, warning_line
     try:
         status: int | None = import_module(f".{COMMANDS[command][0]}", __name__).run(command, arguments[1:])
     except (ValueError, OSError) as error:
@@ -53,4 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "; --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
         print(f"siglip2 {command}: stopped{hint}", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
     return status or 0

@@ -13,7 +13,7 @@ from siglip2_backbone.factory import a_pyramid, pyramid_of
 from siglip2_backbone.partials import check_name
 from siglip2_backbone.preprocess import normalize, squash
 
-from ..data.images import list_images
+from ..data.image_listing import list_images
 
 DEFAULT_MODEL = "google/siglip2-base-patch16-256"
 

@@ -8,7 +8,8 @@ from torchvision.transforms.v2 import functional as V
 from siglip2_backbone.preprocess import squash
 
 from .geometry import Geometry
-from .images import list_images, read_image
+from .image_listing import list_images
+from .images import read_image
 from .sampling import EpochDataset, Sample, SampleKey
 from .transforms import Fit, Size, short_side_size
 

@@ -1,54 +1,41 @@
 """Read photographs and label PNGs, whatever mode they were saved in; every error names the file."""
 
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+from .image_listing import IMAGE_FORMATS
+from .png_pixels import png_pixels
+from .wide_pixels import decode_photograph, to_8_bits
+
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+_XMP = ("xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
 
 
 class CorruptImageError(ValueError):
     """An image file whose content cannot be decoded: damaged, truncated, or no image."""
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Images directly in a folder, sorted by name.
-
-    Raises:
-        ValueError: There is no such folder, it holds no image, or two images differ only in their suffix.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"No folder {folder}; expected one with images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    paths = sorted(
-        p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
-    if not paths:
-        raise ValueError(f"{folder} holds no image; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        other = by_stem.setdefault(path.stem, path)
-        if other is not path:
-            raise ValueError(
-                f"{other} and {path.name} differ only in their suffix; rename one, results go by the stem."
-            )
-    return paths
-
-
 def read_image(path: str | Path) -> Tensor:
     """A photograph as RGB, uint8 ``(3, H, W)``, upright by its EXIF orientation; transparency is dropped.
 
-    EXIF data that cannot be read are passed over, because the picture is good.
-    Grey, palette, RGBA, CMYK and 16-bit images are converted; 16-bit values are scaled, not clipped.
+    Metadata that cannot be read are passed over, because the picture is good.
+    Grey, palette, RGBA, CMYK and 16-bit images are converted, and of several frames the first is read. Values of more
+    than 8 bits are scaled by the range that those of this file use: 8, 10, 12, 14 or 16 bits.
 
     Raises:
         ValueError: The file is missing, damaged, or too large to decode.
     """
-    return to_rgb(upright(decode(Path(path).expanduser())), str(path))
+    return to_rgb(upright(decode_photograph(Path(path).expanduser(), decode)), str(path))
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Tensor:
@@ -62,7 +49,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> Tensor:
         ValueError: Its values are out of range, or the mode has no conversion.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bit(np.asarray(image), name))
+        image = Image.fromarray(_grey_to_8_bits(np.asarray(image), name))
     try:
         if image.mode in ("P", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
@@ -94,8 +81,14 @@ def read_labels(path: str | Path) -> Tensor:
     return torch.from_numpy(values.astype(np.uint8))
 
 
-def decode(path: Path) -> Image.Image:
+def decode(path: Path, prepare: Callable[[Image.Image], None] | None = None) -> Image.Image:
     """Open and decode fully, so that a truncated file fails here.
+
+    Only the formats of photographs are opened, whatever the file is called.
+
+    Args:
+        path: The file.
+        prepare: Is called with the opened image before its pixels are decoded.
 
     Raises:
         CorruptImageError: The content is damaged.
@@ -107,9 +100,7 @@ def decode(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata; damaged pixels raise
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return image.copy()
+            return _decode(path, prepare)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ValueError(f"{path} has more than {limit} million pixels ({error}). Cut or shrink it first.") from error
@@ -117,25 +108,71 @@ def decode(path: Path) -> Image.Image:
         raise CorruptImageError(
             f"{path} is not an image that can be read ({error}). Save it again as PNG or JPEG."
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise CorruptImageError(f"{path} is damaged or truncated ({error}). Download or copy it again.") from error
 
 
+def _decode(path: Path, prepare: Callable[[Image.Image], None] | None) -> Image.Image:
+    """The image, without its metadata where these are what Pillow cannot read."""
+    try:
+        return _pixels(path, prepare)
+    except _DAMAGED:
+        alone = png_pixels(path)
+        if alone is None:
+            raise
+        with suppress(*_DAMAGED):  # the first error is the one that says what is wrong
+            return _pixels(alone, prepare)
+        raise
+
+
+def _pixels(file: Path | BinaryIO, prepare: Callable[[Image.Image], None] | None) -> Image.Image:
+    with Image.open(file, formats=IMAGE_FORMATS) as image:
+        _drop_xmp(image)  # before a TIFF is decoded, which turns it
+        if prepare is not None:
+            prepare(image)
+        image.load()
+        return image.copy()
+
+
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; damaged EXIF data, which raise a dozen types, are passed over."""
+    """The image turned as its EXIF orientation says; damaged EXIF data, which raise a dozen types, are passed over.
+
+    An orientation in XMP is not followed: browsers and annotation tools do not look at it, and what turns the pixels
+    often leaves it behind.
+    """
     with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
+        if any(name in image.info for name in _XMP):
+            image = image.copy()
+            _drop_xmp(image)
         return ImageOps.exif_transpose(image)
     return image
 
 
-def _to_8_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """16-bit grey to 8 bits by its high byte, 32-bit grey that fits 8 bits as it is; float grey must be in [0, 1]."""
+def orientation(path: Path) -> int:
+    """The EXIF orientation of an image file, 1 to 8; 1, as it is stored, where there is none or it cannot be read."""
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            _drop_xmp(image)
+            bare = Image.new("1", (1, 1))
+            bare.info = image.info  # of a JPEG Pillow has mixed both while it opened the file
+            exif = image.getexif() if image.format == "TIFF" else bare.getexif()
+            return int(exif.get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+def _drop_xmp(image: Image.Image) -> None:
+    for name in _XMP:
+        image.info.pop(name, None)
+
+
+def _grey_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Whole numbers by the range that they use; float grey must be in [0, 1]."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             raise ValueError(f"{name} has float values outside [0, 1]; expected a photograph. Scale it first.")
         return (values * 255).round().astype(np.uint8)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"{name} has values from {values.min()} to {values.max()}; expected 16 bits at most.")
-    fits = values.dtype.itemsize > 2 and values.max() <= 255
-    return (values if fits else values.astype(np.uint16) >> 8).astype(np.uint8)
+    return to_8_bits(values)

@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path, PurePosixPath
 
-from .images import list_images
+from .image_listing import list_images, what_they_are
 
 Pair = tuple[Path, Path]
 
@@ -11,7 +11,7 @@ _NONE = "None"  # what a list has in place of a label that was never made
 
 
 def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[Pair]:
-    """Each image of a folder with the label of the same stem in another one.
+    """Each image of a folder with the label of the same stem in another one; warnings say what is left out in both.
 
     Args:
         images: Folder of images.
@@ -21,7 +21,7 @@ def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[
     Raises:
         ValueError: A folder is missing, or an image has no label.
     """
-    paths = list_images(images)
+    paths = list_images(images, others=suffixes if labels.resolve() == images.resolve() else ())
     if not labels.is_dir():
         raise ValueError(f"No folder {labels}; expected the label {_names(suffixes)} of the images in {images}.")
     found = [next((p for s in suffixes if (p := labels / f"{path.stem}{s}").is_file()), None) for path in paths]
@@ -32,7 +32,23 @@ def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[
             f"{' or '.join(str(labels / (without[0].stem + s)) for s in suffixes)}. Add the label, or move the image "
             "away."
         )
-    return [(path, label) for path, label in zip(paths, found, strict=True) if label is not None]
+    pairs = [(path, label) for path, label in zip(paths, found, strict=True) if label is not None]
+    _say_what_is_left(images, labels, suffixes, pairs)
+    return pairs
+
+
+def _say_what_is_left(images: Path, labels: Path, suffixes: tuple[str, ...], pairs: list[Pair]) -> None:
+    """Warn of labels without an image, and of files that are no labels; a label of the second suffix is neither."""
+    stems, taken = {path.stem for path, _ in pairs}, {path for pair in pairs for path in pair}
+    left = [path for path in labels.iterdir() if path not in taken]
+    are_labels = {path for path in left if path.suffix in suffixes and path.is_file()}
+    alone = what_they_are(path for path in are_labels if path.stem not in stems)
+    if alone:
+        warnings.warn(f"{labels}: labels without an image in {images} are not read: {alone}.", stacklevel=3)
+    if labels.resolve() != images.resolve():  # of a folder that has both, the images were listed before
+        others = what_they_are(path for path in left if path not in are_labels)
+        if others:
+            warnings.warn(f"{labels}: passed over beside {len(pairs)} labels are {others}.", stacklevel=3)
 
 
 def _names(suffixes: tuple[str, ...]) -> str:

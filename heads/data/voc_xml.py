@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 
 from .annotation_checks import LONGEST, refuse
 from .annotations import Annotations, Entry
-from .images import IMAGE_SUFFIXES
+from .image_listing import IMAGE_SUFFIXES
 from .instance_masks import ROUNDING
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -98,3 +98,15 @@ def test_what_cannot_be_done_is_said_in_a_line(photos, checkpoint, tmp_path, mon
     assert main([a.replace("PHOTO", str(photos / "a.png")) for a in arguments] + model) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["features", "embed", "pca"])
+def test_what_a_folder_has_beside_images_is_said_in_one_line(photos, checkpoint, tmp_path, capsys, recwarn, command):
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).write_bytes((photos / name).read_bytes())
+    (tmp_path / "c.heic").touch()
+    (tmp_path / "sub").mkdir()
+    output = tmp_path / {"features": "sub", "embed": "sub/e.safetensors", "pca": "sub/p.png"}[command]
+    assert main([command, str(tmp_path), "--model", str(checkpoint), "--output", str(output)]) == 0
+    (said,) = (str(warning.message) for warning in recwarn)
+    assert "2 images are read; passed over are 1 .heic (c.heic), 1 sub-folder (sub)" in said

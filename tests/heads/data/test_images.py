@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from heads.data.images import list_images, read_image, read_labels, to_rgb
+from heads.data.images import read_image, read_labels, to_rgb
 
 GREY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -131,23 +131,6 @@ def test_16_bit_labels_that_fit_are_read_and_others_refused(tmp_path):
 def test_colour_labels_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"c\.png has mode RGB; expected one channel"):
         read_labels(written(Image.fromarray(RGB), tmp_path / "c.png"))
-
-
-def test_list_is_sorted_and_skips_what_is_no_image(tmp_path):
-    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png"):
-        (tmp_path / name).touch()
-    assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "b.PNG"]
-
-
-def test_missing_and_empty_folders_and_twins_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"No folder .*gone"):
-        list_images(tmp_path / "gone")
-    with pytest.raises(ValueError, match="holds no image"):
-        list_images(tmp_path)
-    (tmp_path / "a.png").touch()
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(ValueError, match=r"a\.jpg and a\.png differ only"):
-        list_images(tmp_path)
 
 
 def test_32_bit_grey_that_fits_8_bits_is_taken_as_it_is(tmp_path):

@@ -68,6 +68,28 @@ def test_folders_pair_by_stem_and_the_first_suffix_wins(tmp_path):
     assert pair_folders(tmp_path / "images", tmp_path / "depth", suffixes)[0][1].suffix == ".png"
 
 
+def test_what_is_left_of_labels_is_said_once(tmp_path):
+    images, labels = tmp_path / "images", tmp_path / "depth"
+    touch(images / "a.jpg")
+    for name in ("a.png", "a.npy", "b.npy", "c.png", "d.png", ".hidden.png", "old/a.png", "notes.txt"):
+        (labels / name).parent.mkdir(parents=True, exist_ok=True)
+        (labels / name).touch()
+    with pytest.warns(UserWarning) as said:
+        assert pair_folders(images, labels, (".png", ".npy")) == [(images / "a.jpg", labels / "a.png")]
+    alone, others = (str(warning.message) for warning in said)
+    assert f"{labels}: labels without an image in {images} are not read: 1 .npy (b.npy), 2 .png (c.png, ...)" in alone
+    assert f"{labels}: passed over beside 1 labels are 1 .txt (notes.txt), 1 sub-folder (old)" in others
+
+
+def test_images_and_labels_in_one_folder_are_no_leftovers_of_each_other(tmp_path):
+    image = touch(tmp_path / "a.png")
+    (tmp_path / "a.npy").touch()
+    assert pair_folders(tmp_path, tmp_path, (".npy",)) == [(image, tmp_path / "a.npy")]
+    (tmp_path / "b.npy").touch()
+    with pytest.warns(UserWarning, match=r"labels without an image .*: 1 \.npy \(b\.npy\)"):
+        pair_folders(tmp_path, tmp_path, (".npy",))
+
+
 def test_folders_that_do_not_pair_up(tmp_path):
     touch(tmp_path / "images" / "a.jpg")
     with pytest.raises(ValueError, match=r"No folder .*depth; expected the label PNGs or NPYs"):
