@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as V
 from .depth_files import read_inverse_depth
 from .geometry import Geometry
 from .images import read_image
+from .label_sizes import other_size
 from .normal_files import normals_from_depth
 from .pairs import check_count
 from .surface_maps import DepthMap, NormalMap
@@ -141,12 +142,9 @@ class NAVIViews:
         """One view."""
         view = self.views[index]
         image, depth = read_image(view.image), read_inverse_depth(view.depth)
-        if image.shape[1:] != depth.shape[1:]:
-            raise ValueError(
-                f"{view.depth} is {tuple(depth.shape[1:])} (height, width), its image, turned upright, "
-                f"{tuple(image.shape[1:])}; expected the same size."
-            )
         size = (image.shape[1], image.shape[2])
+        if size != depth.shape[1:]:
+            raise ValueError(other_size(str(view.depth), (depth.shape[1], depth.shape[2]), view.image, size))
         focal = view.focal_length * min(size) / view.short_side
         matrix = camera(focal, focal, size[1] / 2, size[0] / 2)
         parts = [tv_tensors.Image(image), DepthMap(depth), Geometry.of(size)]

@@ -13,6 +13,7 @@ from .classes import IGNORE
 from .geometry import Geometry
 from .image_folder import described, resized
 from .images import CorruptImageError, read_image, read_labels
+from .label_sizes import other_size
 from .sampling import EpochDataset, Sample, SampleKey, sample_seed
 from .transforms import Size
 
@@ -123,10 +124,8 @@ class SegmentationDataset(EpochDataset):
         path, mask_path = self.pairs[index]
         image, mask = read_image(path), self.values.read(mask_path)
         if image.shape[1:] != mask.shape:
-            raise ValueError(
-                f"{mask_path} is {tuple(mask.shape)} (height, width), its image {path.name} {tuple(image.shape[1:])}; "
-                "expected the same size. Look whether the two belong together; resize a label by nearest pixels."
-            )
+            size = (image.shape[1], image.shape[2])
+            raise ValueError(other_size(str(mask_path), (mask.shape[0], mask.shape[1]), path, size))
         if self.transform is None:
             return resized(path, image, self.size) | {"mask": mask}
         geometry = Geometry.of((image.shape[1], image.shape[2]))

@@ -17,6 +17,7 @@ from siglip2_backbone.preprocess import squash
 from .depth_files import Range, check_unit
 from .geometry import Geometry
 from .image_folder import described
+from .label_sizes import other_size
 from .module import DenseDataModule
 from .sampling import EpochDataset, Sample, SampleKey, sample_seed
 from .surface_maps import DepthMap, Intrinsics, NormalMap
@@ -103,10 +104,9 @@ class SurfaceDataset(EpochDataset):
         reading = self.source.read(key[1])
         for name, values in reading.labels():
             if values.shape[1:] != reading.size:
-                raise ValueError(
-                    f"The {name} of {reading.path} is {tuple(values.shape[1:])} (height, width), the image "
-                    f"{reading.size}; expected the same size."
-                )
+                found = (values.shape[1], values.shape[2])
+                label = f"The {name} of {reading.path}"
+                raise ValueError(other_size(label, found, reading.path, reading.size))
         sample = self._test(reading) if self.transform is None else self._train(reading, self.transform, key)
         return sample | {"image_id": reading.name}
 

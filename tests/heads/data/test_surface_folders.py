@@ -133,7 +133,9 @@ def fails(module, message, split="train"):
 
 def test_image_and_depth_of_different_size(root):
     save(root / "train_depth" / "1.png", np.ones((8, 9), np.uint16))
-    fails(depth(root, batch_size=1), r"The depth of .*1\.png is \(8, 9\) \(height, width\), the image \(24, 32\)")
+    fails(
+        depth(root, batch_size=1), r"The depth of .*1\.png is \(8, 9\) \(height, width\), its image 1\.png \(24, 32\)"
+    )
 
 
 def test_depth_of_8_bits_and_depth_without_a_reading(root):
