@@ -13,6 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Column, Table
 
+from siglip2_backbone.json_files import read_json
+
 from .distributed import union
 from .files import file_sha256, whole_file
 
@@ -98,7 +100,7 @@ def result_of(checkpoint: Path) -> dict[str, Any] | None:
     """The result file of exactly this checkpoint, if it lies in the run's folder or beside the checkpoint."""
     for folder in (checkpoint.resolve().parent.parent, checkpoint.resolve().parent):
         try:
-            result = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+            result = read_json(folder / RESULTS)
             tested = result["checkpoint_sha256"]
         except (OSError, ValueError, KeyError, TypeError):  # none there, or something else of that name
             continue

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from siglip2_backbone.hub import HUB_ID
+from siglip2_backbone.json_files import read_json
 
 from .loading import DESCRIPTION, FILES, PAGE, read_export
 
@@ -62,7 +63,7 @@ def _copy(folder: Path, copy: Path) -> None:
     """The files of an export, without a path of this machine."""
     for name in FILES:
         shutil.copyfile(folder / name, copy / name)
-    card = json.loads((copy / DESCRIPTION).read_text(encoding="utf-8"))
+    card = read_json(copy / DESCRIPTION)
     backbone, arguments = card["backbone"], card["arguments"]
     if backbone["source"] != "random" and not HUB_ID.fullmatch(backbone["source"]):
         backbone["source"] = arguments["backbone"] = backbone["name"]

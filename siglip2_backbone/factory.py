@@ -12,7 +12,7 @@ from timm.models import PretrainedCfg
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
-from .checkpoints import check_variant, load_tower, variant_of
+from .checkpoints import check_tensors, check_variant, load_tower, variant_of
 from .features import FeatureMaps
 from .positions import PosInterp
 from .pyramid import PYRAMIDS, STRIDES, SUFFIXES, Pyramid, PyramidKind, split_suffix
@@ -102,12 +102,10 @@ def _resolve(
     """The architecture behind a source, and its files where weights are wanted."""
     source = without_scheme(source)
     if isinstance(source, Path) or Path(source).expanduser().exists():
-        files = open_checkpoint(source)
-        return variant_of(files), files if pretrained else None
+        return _of_files(open_checkpoint(source), pretrained)
     known = VARIANTS.get(source.removesuffix(".webli")) or by_hub_id(source.split("@")[0])
     if known is None and "/" in source:  # a path that is not there, or an id: open_checkpoint says what is wrong
-        files = open_checkpoint(source, cache_dir)
-        return variant_of(files), files if pretrained else None
+        return _of_files(open_checkpoint(source, cache_dir), pretrained)
     if known is None:
         raise ValueError(unknown_name(source))
     if not pretrained:
@@ -117,6 +115,17 @@ def _resolve(
     files = open_checkpoint(source if "/" in source else known.hub_id, cache_dir)
     check_variant(files, known)
     return known, files
+
+
+def _of_files(files: CheckpointFiles, pretrained: bool) -> tuple[Variant, CheckpointFiles | None]:
+    """The architecture of a checkpoint, and its files where weights are wanted.
+
+    Raises:
+        ValueError: It is no SigLIP tower, or its config describes another one than its tensors.
+    """
+    variant = variant_of(files)
+    check_tensors(files, variant)  # before anything of these sizes is built, also on the meta device
+    return variant, files if pretrained else None
 
 
 def unknown_name(name: str) -> str:

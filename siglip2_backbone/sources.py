@@ -1,19 +1,24 @@
 """From what a user types (a path or a Hugging Face id) to the files of a checkpoint."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .hub import HUB_ID, Fetch, download
+from .json_files import read_json
 from .npz_files import StoredArray, read_npz_header
 from .tensor_files import StoredTensor, read_header
+from .wrapped_names import unwrapped
 
 Stored = StoredTensor | StoredArray
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_GGUF = (
+    "a GGUF file, whose weights are quantised for llama.cpp and not known here; expected a .safetensors file. Pass the "
+    "checkpoint that it was made from."
+)
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _SCHEMES = ("hf-hub:", "local-dir:")  # as timm.create_model takes them
 
@@ -24,13 +29,15 @@ class CheckpointFiles:
 
     Args:
         source: What the user named, for messages.
-        tensors: Every tensor by the file's own name.
+        tensors: Every tensor by the file's own name, without a prefix that all names share (see ``notes``).
         config: Contents of config.json, or ``None`` where a file came alone.
+        notes: What is to be said where the tensors are read, because it is not what the user may expect.
     """
 
     source: str
     tensors: Mapping[str, Stored]
     config: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
 
 def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> CheckpointFiles:
@@ -83,17 +90,43 @@ def _open_directory(folder: Path) -> CheckpointFiles:
             f"{folder} has no config.json; expected a checkpoint directory with config.json and {_WHOLE}, as "
             f"transformers' save_pretrained writes it. {remedy}."
         )
+    notes: tuple[str, ...] = ()
     if (folder / _WHOLE).is_file():
         tensors = read_header(folder / _WHOLE)
+        if (folder / _INDEX).is_file():
+            notes = (f"{folder} has {_WHOLE} and {_INDEX}. {_WHOLE} is read, as by transformers; the shards are not.",)
     elif (folder / _INDEX).is_file():
-        shards = _shards(folder / _INDEX)
-        tensors = {k: v for shard in shards for k, v in read_header(_existing(folder / shard)).items()}
+        tensors = _sharded(folder / _INDEX)
     else:
         raise ValueError(_no_weights(folder))
-    return CheckpointFiles(str(folder), tensors, _read_json(config_path))
+    return _unwrapped(CheckpointFiles(str(folder), tensors, read_json(config_path), notes))
+
+
+def _sharded(index: Path) -> dict[str, StoredTensor]:
+    """The tensors of all shards; of a name that several shards hold, the one that the index means."""
+    placed = _weight_map(index)
+    shards = {shard: read_header(_existing(index.parent / shard)) for shard in sorted(set(placed.values()))}
+    tensors: dict[str, StoredTensor] = {}
+    for shard, found in shards.items():
+        for name, stored in found.items():
+            if name not in placed and name in tensors:
+                raise ValueError(
+                    f"{index.parent} holds the tensor {name} in {tensors[name].path.name} and in {shard}, and {_INDEX} "
+                    "says of neither that it counts. Download or save the checkpoint again."
+                )
+            if placed.get(name, shard) == shard:
+                tensors[name] = stored
+    if absent := sorted(placed.keys() - tensors.keys()):
+        raise ValueError(
+            f"{index} says that the tensor {absent[0]} lies in {placed[absent[0]]}, which does not hold it. Download "
+            "or save the checkpoint again."
+        )
+    return tensors
 
 
 def _no_weights(folder: Path) -> str:
+    if quantised := sorted(p.name for p in folder.iterdir() if p.suffix == ".gguf"):
+        return f"{folder} has no {_WHOLE}, but {quantised[0]}: {_GGUF}"
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
     found = f" (found {', '.join(pickles)}: pickles are not read)" if pickles else ""
     return (
@@ -105,6 +138,8 @@ def _no_weights(folder: Path) -> str:
 def _open_file(path: Path) -> CheckpointFiles:
     if path.suffix == ".npz":
         return CheckpointFiles(str(path), read_npz_header(path), None)
+    if path.suffix == ".gguf":
+        raise ValueError(f"{path} is {_GGUF}")
     if path.suffix != ".safetensors":
         reason = "a pickle can run code when it is loaded" if path.suffix in _PICKLES else "this format is not known"
         raise ValueError(
@@ -112,37 +147,37 @@ def _open_file(path: Path) -> CheckpointFiles:
             "Convert it with transformers' save_pretrained, or pass the checkpoint's directory."
         )
     beside = path.parent / "config.json"
-    return CheckpointFiles(str(path), read_header(path), _read_json(beside) if beside.is_file() else None)
+    config = read_json(beside) if beside.is_file() else None
+    return _unwrapped(CheckpointFiles(str(path), read_header(path), config))
 
 
-def _shards(index: Path) -> list[str]:
-    """Names of the shards, each a plain file name: an index must not lead out of its folder."""
-    weight_map = _read_json(index).get("weight_map")
+def _unwrapped(files: CheckpointFiles) -> CheckpointFiles:
+    """The checkpoint with the tower's own names, where it was saved from within another module."""
+    tensors, wrapper = unwrapped(files.tensors)
+    if not wrapper:
+        return files
+    note = f"{files.source}: the names of all {len(tensors)} tensors begin with {wrapper!r}; they are read without it."
+    return replace(files, tensors=tensors, notes=(*files.notes, note))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The shard of each tensor, each a plain file name: an index must not lead out of its folder."""
+    weight_map = read_json(index, unique=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map; expected tensor names with the shard each lies in.")
-    shards = sorted({str(name) for name in weight_map.values()})
-    for name in shards:
-        if Path(name).name != name or not name.endswith(".safetensors"):
+    for name in weight_map.values():
+        plain = isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and "\0" not in name
+        if not plain:
             raise ValueError(
-                f"{index} names the shard {name!r}; expected the plain name of a .safetensors file beside it."
+                f"{index} names the shard {str(name)!r}; expected the plain name of a .safetensors file beside it."
             )
-    return shards
+    return weight_map
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} is missing, though {_INDEX} names it. Download or copy the shard again.")
     return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable JSON ({error}). Download or copy it again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
-    return content
 
 
 def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
@@ -164,6 +199,6 @@ def _fetch_all(fetch: Fetch) -> Path:
     try:
         fetch(_WHOLE)
     except EntryNotFoundError:  # sharded; offline the same error says that it is not in the cache
-        for shard in _shards(fetch(_INDEX)):
+        for shard in sorted(set(_weight_map(fetch(_INDEX)).values())):
             fetch(shard)
     return folder

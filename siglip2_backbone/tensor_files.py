@@ -2,16 +2,19 @@
 
 Format: https://github.com/huggingface/safetensors (README, section Format). The library itself hands out tensors that
 stay mapped to the file or are copied; reading into tensors that exist already keeps the peak at the size of the tower.
+What a valid file is, the library says: a header that it refuses (ranges that overlap, or leave bytes out) is refused.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .json_files import parse_json
 
 # what can be read, as safetensors spells it
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -45,20 +48,28 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        first = file.read(8)
+        if first.startswith(b"GGUF"):
+            raise ValueError(_not_safetensors(path, "a GGUF file, whose weights are quantised"))
+        length = int.from_bytes(first, "little")
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
             raise ValueError(_not_safetensors(path, f"a header of {length} bytes in a file of {size} bytes"))
         try:
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length).decode("utf-8"), unique=True)
             header.pop("__metadata__", None)
             tensors = {name: _entry(path, 8 + length, **fields) for name, fields in header.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(_not_safetensors(path, f"an unreadable header ({error})")) from error
     expected = max((t.stop for t in tensors.values()), default=8 + length)
     if size < expected:
         raise ValueError(
             f"{path} is truncated: {size} bytes, its header describes {expected}. Download or copy it again."
         )
+    try:
+        with safe_open(path, framework="numpy"):  # checks the header, and reads no tensor
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_not_safetensors(path, f"what the safetensors library refuses ({error})")) from error
     return tensors
 
 
@@ -68,6 +79,8 @@ def _not_safetensors(path: Path, found: str) -> str:
 
 def _entry(path: Path, base: int, dtype: str, shape: list[int], data_offsets: list[int]) -> StoredTensor:
     start, stop = data_offsets
+    if not all(type(number) is int for number in (*shape, start, stop)):
+        raise ValueError(f"shape {shape} and byte range {data_offsets}, which are not all whole numbers")
     if not 0 <= start <= stop:
         raise ValueError(f"byte range {start} to {stop}")
     if dtype in DTYPES and math.prod(shape) * DTYPES[dtype].itemsize != stop - start:

@@ -1,7 +1,8 @@
 """``siglip2 export CKPT DIR``: a trained head as safetensors and json, with a page for the hub."""
 
 import argparse
-import json
+
+from siglip2_backbone.json_files import read_json
 
 from ..loading import DESCRIPTION, export
 
@@ -13,7 +14,7 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument("directory", help="folder to write head.safetensors, head.json and README.md to")
     args = parser.parse_args(arguments)
     path = export(args.checkpoint, args.directory)
-    card = json.loads(path.with_name(DESCRIPTION).read_text(encoding="utf-8"))
+    card = read_json(path.with_name(DESCRIPTION))
     found = [name for name, scores in (("validation", card["metrics"]), ("test", card.get("test"))) if scores]
     print(f"Written {path}, with {'the scores of ' + ' and '.join(found) if found else 'no scores'}")
     if "test" not in found:

@@ -6,6 +6,8 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+from siglip2_backbone.json_files import parse_json
+
 from .annotation_checks import LONGEST, complete, corners, invalid_annotations, name_of, reference_problems, refuse
 from .annotations import Annotations, Entry
 
@@ -103,13 +105,13 @@ def _read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8 ({error}); expected json. Unpack it or save it again.") from error
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         end = len(text.rstrip())
         cut = error.pos >= end or text[end - 1] not in "]}"
         what = f"is truncated: it ends after {end} characters" if cut else "is no json"
         raise ValueError(f"{path} {what} ({error}). Download or write it again.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no json that can be read ({error}). Write it again.") from error
 
 

@@ -1,6 +1,5 @@
 """NAVI: objects with depth from their scans, by Probe3D's protocol."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
+
+from siglip2_backbone.json_files import parse_json
 
 from .depth_files import read_inverse_depth
 from .geometry import Geometry
@@ -225,7 +226,7 @@ def _scene(scene: Path, prefix: str) -> Iterator[View]:
     if not path.is_file():
         raise ValueError(f"No file {path}; expected NAVI's annotations of {scene.name}.")
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text())
+        rows: list[dict[str, Any]] = parse_json(path.read_text(encoding="utf-8"))
         found = sorted((str(r["filename"]), float(r["camera"]["focal_length"]), min(r["image_size"])) for r in rows)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -17,8 +17,11 @@ from ..tensor_files import DTYPES
 from ..tower import Siglip2VisionTransformer
 from ..variants import VARIANTS, Variant
 from . import big_vision_format, timm_format, transformers_format
-from .family import refuse_other_family, refuse_saved_backbone, warn_of_siglip1
+from .family import refuse_other_family, refuse_saved_backbone, warn_of_content
 from .layout import Layout, Wanted, check_shapes, described
+from .quantised import refuse_quantised
+
+_MOST_BLOCKS = 1024  # giant-opt has 40
 
 
 class Format(Protocol):
@@ -52,11 +55,12 @@ def variant_of(files: CheckpointFiles) -> Variant:
     A published architecture comes back with its published name, any other one as ``siglip2_custom``.
 
     Raises:
-        ValueError: The checkpoint is of another model family, or describes what this tower is not.
+        ValueError: The checkpoint is of another model family or quantised, or describes what this tower is not.
     """
     if files.config is None:
         refuse_other_family(files)
     refuse_saved_backbone(files)
+    refuse_quantised(files)
     return format_of(files).variant_of(files)
 
 
@@ -81,9 +85,20 @@ def check_tensors(files: CheckpointFiles, variant: Variant) -> tuple[dict[str, S
         ValueError: A tensor is missing, surplus, of another shape or not floating point.
     """
     found = format_of(files).vision_tensors(files)
+    _check_depth(files, variant)
     layout = format_of(files).layout(variant, found)
     check_shapes(files, found, layout.shapes, variant)
     return found, layout
+
+
+def _check_depth(files: CheckpointFiles, variant: Variant) -> None:
+    """Refuse a number of blocks that cannot be there, before each block's tensors are looked for."""
+    most = _MOST_BLOCKS if files.config is None else min(_MOST_BLOCKS, len(files.tensors))
+    if variant.depth > most:
+        raise ValueError(
+            f"{files.source} is said to have {variant.depth} blocks; its {len(files.tensors)} tensors are those of at "
+            f"most {most}. Check that the weights are whole and that the config.json beside them is theirs."
+        )
 
 
 def stored_dtype(files: CheckpointFiles, variant: Variant) -> torch.dtype:
@@ -108,7 +123,7 @@ def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant:
         ValueError: A tensor is missing, surplus, of another shape, or the file is damaged.
     """
     found, layout = check_tensors(files, variant)
-    warn_of_siglip1(files)
+    warn_of_content(files)
     classifier = {"head.weight", "head.bias"}
     parameters = {name: p for name, p in tower.named_parameters() if name not in classifier}
     stem = "patch_embed.proj.weight"

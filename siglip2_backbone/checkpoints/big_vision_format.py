@@ -54,10 +54,10 @@ def variant_of(files: CheckpointFiles) -> Variant:
         )
     kernel, table, heads, mlp = (found[name].shape for name in names)
     ranks = len(kernel) in (2, 4) and (len(table), len(heads), len(mlp)) == (3, 3 + lead, 2)
-    if not ranks or 0 in (*kernel, *table, *heads, *mlp) or heads[-2] * heads[-1] != heads[-3]:
+    patch = kernel[0] if len(kernel) == 4 else math.isqrt(kernel[0] // 3) if ranks else 0
+    if not ranks or not patch or 0 in (*kernel, *table, *heads, *mlp) or heads[-2] * heads[-1] != heads[-3]:
         shapes = ", ".join(f"{name} {found[name].shape}" for name in names)
         raise ValueError(f"{files.source} has arrays of shapes that no SigLIP tower has: {shapes}.")
-    patch = kernel[0] if len(kernel) == 4 else math.isqrt(kernel[0] // 3)
     cells = math.prod(table[:-1])
     depth = heads[0] if lead else sum(1 for name in found if re.fullmatch(rf"{_blocks()}_\d+/LayerNorm_0/scale", name))
     side = native_size(patch, math.isqrt(cells))

@@ -1,4 +1,4 @@
-"""What a checkpoint is beside a SigLIP 2 tower: another family, which is refused, or SigLIP 1, which is said."""
+"""What a checkpoint is beside a SigLIP 2 tower: another family is refused; SigLIP 1 and a classifier are said."""
 
 import re
 import warnings
@@ -14,6 +14,7 @@ _OTHER_FAMILIES = (
     (r".*relative_position_bias_table", "BEiT or Swin"),
     (r".*(layer1\.0\.conv1|stages\.0\.).*", "a convolutional network"),
 )
+_CLASSIFIERS = {"SiglipForImageClassification", "Siglip2ForImageClassification"}
 _VOCABULARIES = {32000: "English", 250000: "multilingual"}  # of SigLIP 1; SigLIP 2 has 256000 tokens
 _TOKEN_TABLES = ("text_model.embeddings.token_embedding.weight", "params/txt/Embed_0/embedding")
 
@@ -48,6 +49,12 @@ def refuse_saved_backbone(files: CheckpointFiles) -> None:
         )
 
 
+def is_classifier(files: CheckpointFiles) -> bool:
+    """Whether config.json says that transformers' image classifier was saved, a tower with one layer after it."""
+    architectures = (files.config or {}).get("architectures")
+    return isinstance(architectures, list) and any(name in _CLASSIFIERS for name in architectures if type(name) is str)
+
+
 def siglip1_by(files: CheckpointFiles) -> str | None:
     """By what a checkpoint is known to be of SigLIP 1: its id, timm's tag or the vocabulary.
 
@@ -58,11 +65,13 @@ def siglip1_by(files: CheckpointFiles) -> str | None:
         return "its id"
     if tag := _siglip1_tag(files.source, config):
         return f"the tag {tag}"
-    size = next((files.tensors[name].shape[0] for name in _TOKEN_TABLES if name in files.tensors), None)
+    shapes = (files.tensors[name].shape for name in _TOKEN_TABLES if name in files.tensors)
+    size = next((shape[0] for shape in shapes if shape), None)
     text = config.get("text_config")
     if size is None and isinstance(text, dict):
         size = text.get("vocab_size", 32000)  # what transformers fills in
-    return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens" if size in _VOCABULARIES else None
+    known = type(size) is int and size in _VOCABULARIES
+    return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens" if known else None
 
 
 def _siglip1_tag(source: str, config: dict[str, Any]) -> str | None:
@@ -75,11 +84,15 @@ def _siglip1_tag(source: str, config: dict[str, Any]) -> str | None:
     return by_id[1] if by_id else None
 
 
-def warn_of_siglip1(files: CheckpointFiles) -> None:
-    """Warn where a checkpoint is of SigLIP 1."""
+def warn_of_content(files: CheckpointFiles) -> None:
+    """Warn of what in a checkpoint may not be what the user expects: other names, a classifier, or SigLIP 1."""
+    notes = list(files.notes)
+    if is_classifier(files) and any(name.startswith("classifier.") for name in files.tensors):
+        notes.append(f"{files.source} is an image classifier. Its tower is read, its classifier is not.")
     if reason := siglip1_by(files):
-        warnings.warn(
+        notes.append(
             f"{files.source} is a SigLIP 1 checkpoint, by {reason}. Its tower is built like SigLIP 2's and works, but "
-            "the features, the text tower and the published figures are others.",
-            stacklevel=2,
+            "the features, the text tower and the published figures are others."
         )
+    for note in notes:
+        warnings.warn(note, stacklevel=2)

@@ -63,7 +63,7 @@ def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str])
         others: Names of tensors that are not of the vision tower, and belong there all the same.
 
     Raises:
-        ValueError: There are none, or others are there that do not belong to the model.
+        ValueError: There are none, or one is there with and without the prefix.
     """
     named = {name: t for name, t in files.tensors.items() if not others.fullmatch(name)}
     if not named:
@@ -72,9 +72,14 @@ def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str])
             f"{files.source} has no vision tensors (found only {', '.join(kinds)}); expected names that start with "
             f"{prefix or 'vision_model.'!r}. Pass the file of the whole model or of its vision tower."
         )
-    if foreign := [name for name in named if not name.startswith(prefix)]:
-        raise ValueError(_named(files, "unexpected tensors", foreign, f"names that start with {prefix!r}"))
-    return {name.removeprefix(prefix): t for name, t in named.items()}
+    found = {name.removeprefix(prefix): t for name, t in named.items()}  # foreign ones stay, as surplus ones
+    if len(found) < len(named):
+        twice = next(name for name in named if name.startswith(prefix) and name.removeprefix(prefix) in named)
+        raise ValueError(
+            f"{files.source} has both {twice} and {twice.removeprefix(prefix)}; expected names that start with "
+            f"{prefix!r}, each once. {_remedy(files)}"
+        )
+    return found
 
 
 def check_shapes(
@@ -85,10 +90,9 @@ def check_shapes(
     Raises:
         ValueError: A tensor is missing, surplus, of another shape or not floating point.
     """
-    if missing := sorted(expected.keys() - found.keys()):
-        raise ValueError(_named(files, "missing tensors", missing, f"the tensors of {described(variant)}"))
-    if surplus := sorted(found.keys() - expected.keys()):
-        raise ValueError(_named(files, "unexpected tensors", surplus, f"the tensors of {described(variant)}"))
+    missing, surplus = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or surplus:
+        raise ValueError(_other_names(files, found, missing, surplus, variant))
     for name, shape in expected.items():
         if found[name].shape != shape:
             raise ValueError(
@@ -98,7 +102,7 @@ def check_shapes(
         if found[name].dtype not in DTYPES:
             raise ValueError(
                 f"{files.source}: tensor {name} is stored as {found[name].dtype}; expected one of {', '.join(DTYPES)}. "
-                "Pass the checkpoint that is not quantised."
+                "Pass the checkpoint that is not quantised, as this one seems to be."
             )
 
 
@@ -123,9 +127,30 @@ def closest(
     return variant
 
 
-def _named(files: CheckpointFiles, what: str, names: Collection[str], expected: str) -> str:
-    shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{files.source} has {len(names)} {what}: {shown}. Expected exactly {expected}. {_remedy(files)}"
+def _other_names(
+    files: CheckpointFiles,
+    found: Mapping[str, Stored],
+    missing: Collection[str],
+    surplus: Collection[str],
+    variant: Variant,
+) -> str:
+    """What is missing and what is there instead, which together tell what the file is."""
+    counted = [
+        f"{len(names)} {what} tensors: {_some(names)}"
+        for what, names in (("missing", missing), ("unexpected", surplus))
+        if names
+    ]
+    full = {id(stored): name for name, stored in files.tensors.items()}
+    prefixes = {full[id(stored)].removesuffix(own) for own, stored in found.items()}
+    where = "".join(f" under {prefix!r}" for prefix in sorted(prefixes - {""}))
+    return (
+        f"{files.source} has {', and '.join(counted)}. Expected exactly the tensors of {described(variant)}{where}. "
+        f"{_remedy(files)}"
+    )
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _remedy(files: CheckpointFiles) -> str:

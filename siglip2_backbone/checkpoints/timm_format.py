@@ -8,12 +8,14 @@ Source of names and defaults: huggingface/pytorch-image-models 1.0.31 ``timm/mod
 
 import re
 from collections.abc import Collection
+from reprlib import repr as shortened
 from typing import Any
 
 from ..sources import CheckpointFiles, Stored
 from ..variants import CUSTOM, VARIANTS, Variant, by_timm_name, native_size, published
 from .layout import Layout, Part, closest, read_in_place
 from .layout import vision_tensors as without_prefix
+from .transformers_format import check_size
 
 read = read_in_place
 
@@ -22,6 +24,7 @@ NAFLEX = {
     "patch_embed.proj.weight": "embeds.proj.weight",
     "patch_embed.proj.bias": "embeds.proj.bias",
 }
+_WIDEST = 1024  # times the tower's width, of an MLP
 _SIZES = ("patch_size", "embed_dim", "depth", "num_heads", "img_size")
 
 
@@ -63,8 +66,8 @@ def _by_config(files: CheckpointFiles, config: dict[str, Any]) -> Variant:
     known = by_timm_name(name.replace("_siglip_gap_", "_siglip_")) or VARIANTS.get(name)
     if known is None:
         raise ValueError(
-            f"{files.source}: config.json says architecture = {name!r}; expected a SigLIP tower, such as timm's "
-            "vit_base_patch16_siglip_256. Pass a checkpoint such as timm/vit_base_patch16_siglip_256.v2_webli."
+            f"{files.source}: config.json says architecture = {shortened(name)}; expected a SigLIP tower, such as "
+            "timm's vit_base_patch16_siglip_256. Pass a checkpoint such as timm/vit_base_patch16_siglip_256.v2_webli."
         )
     if "_gap_" in name:
         raise ValueError(_no_map_head(files, f"timm's {name}"))
@@ -82,15 +85,16 @@ def _no_map_head(files: CheckpointFiles, what: str) -> str:
 def _with_model_args(source: str, base: Variant, args: Any) -> Variant:
     """What timm builds from a name and its arguments."""
     if not isinstance(args, dict):
-        raise ValueError(f"{source}: config.json says model_args = {args!r}; expected a JSON object.")
+        raise ValueError(f"{source}: config.json says model_args = {shortened(args)}; expected a JSON object.")
     value = {key: _side(args.get(key), getattr(base, key)) for key in _SIZES}
     value["grid_size"] = _side(args.get("pos_embed_grid_size"), base.grid_size)
     for key, size in value.items():
-        if type(size) is not int or size < 1:
-            raise ValueError(f"{source}: config.json says {key} = {size!r}; expected a positive whole number.")
+        check_size(source, key, size)
     ratio = args.get("mlp_ratio", base.mlp_dim / base.embed_dim)
-    if not isinstance(ratio, int | float) or ratio <= 0:
-        raise ValueError(f"{source}: config.json says mlp_ratio = {ratio!r}; expected a positive number.")
+    if type(ratio) not in (int, float) or not 0 < ratio <= _WIDEST:
+        raise ValueError(
+            f"{source}: config.json says mlp_ratio = {shortened(ratio)}; expected a positive number, at most {_WIDEST}."
+        )
     if value["embed_dim"] % value["num_heads"]:
         raise ValueError(
             f"{source}: config.json says embed_dim = {value['embed_dim']} and num_heads = {value['num_heads']}; "

@@ -5,10 +5,12 @@ Source of names and defaults: huggingface/transformers 5.23 ``models/siglip`` an
 
 import re
 from collections.abc import Collection
+from reprlib import repr as shortened
 from typing import Any
 
 from ..sources import CheckpointFiles, Stored
 from ..variants import CUSTOM, VARIANTS, Variant, published
+from .family import is_classifier
 from .layout import Layout, Part, closest, read_in_place
 from .layout import vision_tensors as without_prefix
 
@@ -16,6 +18,8 @@ read = read_in_place
 
 PREFIX = "vision_model."
 _NOT_VISION = re.compile(r"text_model\..*|logit_scale|logit_bias")
+_NOT_THE_TOWER = re.compile(_NOT_VISION.pattern + r"|classifier\.(weight|bias)")  # of an image classifier
+_LARGEST = 2**20  # of any size in a config; beyond it, sizes are no sizes and only their products are large
 # hub files leave out what equals the default of transformers' SiglipVisionConfig and Siglip2VisionConfig
 _DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
@@ -35,7 +39,8 @@ FIXED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_
 
 def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
     """The vision tensors, which transformers has written with and without their prefix."""
-    return without_prefix(files, prefix_of(files), _NOT_VISION)
+    others = _NOT_THE_TOWER if is_classifier(files) else _NOT_VISION
+    return without_prefix(files, prefix_of(files), others)
 
 
 def prefix_of(files: CheckpointFiles) -> str:
@@ -131,24 +136,39 @@ def _is_naflex(source: str, config: dict[str, Any]) -> bool:
     family = config.get("model_type")
     if str(family) not in {"siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"}:
         raise ValueError(
-            f"{source}: config.json says model_type = {family!r}; expected a SigLIP vision tower (siglip, siglip2, "
-            "siglip_vision_model or siglip2_vision_model). Pass a checkpoint such as google/siglip2-base-patch16-256."
+            f"{source}: config.json says model_type = {shortened(family)}; expected a SigLIP vision tower (siglip, "
+            "siglip2, siglip_vision_model or siglip2_vision_model). Pass a checkpoint such as "
+            "google/siglip2-base-patch16-256."
         )
     return str(family).startswith("siglip2")
+
+
+def check_size(source: str, key: str, size: Any) -> None:
+    """Refuse what is no size of a tower.
+
+    Raises:
+        ValueError: It is no positive whole number, or one too large to be a size.
+    """
+    if type(size) is not int or not 1 <= size <= _LARGEST:
+        raise ValueError(
+            f"{source}: config.json says {key} = {shortened(size)}; expected a positive whole number, at most "
+            f"{_LARGEST}."
+        )
 
 
 def _vision_values(source: str, config: dict[str, Any]) -> dict[str, Any]:
     """The vision tower's settings, with what the config leaves out filled in and what this tower is not refused."""
     vision = config.get("vision_config", config)
     if not isinstance(vision, dict):
-        raise ValueError(f"{source}: config.json says vision_config = {vision!r}; expected a JSON object.")
+        raise ValueError(f"{source}: config.json says vision_config = {shortened(vision)}; expected a JSON object.")
     value = {key: vision.get(key, default) for key, default in _DEFAULTS.items()}
     for key, only in FIXED.items():
         if value[key] != only:
-            raise ValueError(f"{source}: config.json says {key} = {value[key]!r}; SigLIP 2 towers have {only!r}.")
+            raise ValueError(
+                f"{source}: config.json says {key} = {shortened(value[key])}; SigLIP 2 towers have {only!r}."
+            )
     for key in _DEFAULTS.keys() - FIXED.keys():
-        if type(value[key]) is not int or value[key] < 1:
-            raise ValueError(f"{source}: config.json says {key} = {value[key]!r}; expected a positive whole number.")
+        check_size(source, key, value[key])
     width, heads = value["hidden_size"], value["num_attention_heads"]
     if width % heads:
         raise ValueError(

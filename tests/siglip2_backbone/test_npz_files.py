@@ -1,3 +1,4 @@
+import warnings
 import zipfile
 
 import numpy as np
@@ -104,3 +105,37 @@ def test_a_flipped_byte_is_noticed(npz):
     with pytest.raises(ValueError, match="not a complete npz file"):
         for _ in read_slices(header["a/b"], stacked=True):
             pass
+
+
+@pytest.mark.parametrize("second", ["a.npy", "a"])
+def test_a_member_that_is_there_twice_is_refused(tmp_path, second):
+    np.save(tmp_path / "a.npy", np.zeros(9))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns the one who writes it
+        for name in ("a.npy", second):
+            archive.writestr(name, (tmp_path / "a.npy").read_bytes())
+    with pytest.raises(ValueError, match=r"x\.npz is not a complete npz file \(it has two members a, "):
+        read_npz_header(tmp_path / "x.npz")
+
+
+def test_an_archive_that_unpacks_without_measure_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(2**20))
+    with pytest.raises(ValueError, match=r"its \d+ bytes would unpack to 8388\d+, which weights do not"):
+        read_npz_header(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("version", [(4, 0), (1, 1), (0, 0)])
+def test_a_version_that_numpy_refuses_is_refused(tmp_path, version):
+    np.save(tmp_path / "a.npy", np.zeros(9))
+    data = bytearray((tmp_path / "a.npy").read_bytes())
+    data[6:8] = version
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", bytes(data))
+    with pytest.raises(ValueError, match=r"of the npy format; expected 1\.0, 2\.0 or 3\.0"):
+        read_npz_header(tmp_path / "x.npz")
+
+
+def test_an_archive_behind_other_bytes_is_refused_as_numpy_refuses_it(npz):
+    npz.write_bytes(b"x" + npz.read_bytes())
+    with pytest.raises(ValueError, match="does not start like an archive"):
+        read_npz_header(npz)

@@ -10,7 +10,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from siglip2_backbone import create_backbone
 from siglip2_backbone.sources import open_checkpoint
 
 
@@ -147,6 +149,44 @@ def test_a_missing_shard_is_refused(shards):
     shard.unlink()
     with pytest.raises(ValueError, match=rf"{shard.name} is missing.*Download or copy the shard again"):
         open_checkpoint(shards)
+
+
+def two_shards_with(tensor, shards):
+    """Also write a tensor into the shard that does not hold it; the names of its own shard and of the other one."""
+    placed = json.loads((shards / "model.safetensors.index.json").read_text())["weight_map"]
+    other = next(name for name in placed.values() if name != placed[tensor])
+    wrong = torch.zeros_like(load_file(shards / placed[tensor])[tensor])
+    save_file(load_file(shards / other) | {tensor: wrong}, shards / other)
+    return placed[tensor], other
+
+
+def test_a_tensor_in_two_shards_goes_by_the_index(shards):
+    name = next(name for name in open_checkpoint(shards).tensors if name.endswith("head.probe"))
+    own, other = two_shards_with(name, shards)
+    assert open_checkpoint(shards).tensors[name].path.name == own
+    moved = reindexed(shards, lambda content: {"weight_map": content["weight_map"] | {name: other}})
+    assert open_checkpoint(moved).tensors[name].path.name == other
+    reindexed(shards, lambda content: {"weight_map": {k: v for k, v in content["weight_map"].items() if k != name}})
+    with pytest.raises(
+        ValueError, match=rf"holds the tensor {name} in .* and in .*, and .*index\.json says of neither"
+    ):
+        open_checkpoint(shards)
+
+
+def test_an_index_that_names_a_shard_without_the_tensor_is_refused(shards):
+    reindexed(
+        shards,
+        lambda content: {"weight_map": content["weight_map"] | {"gone": next(iter(content["weight_map"].values()))}},
+    )
+    with pytest.raises(ValueError, match=r"index\.json says that the tensor gone lies in .*, which does not hold it"):
+        open_checkpoint(shards)
+
+
+def test_a_whole_file_wins_over_an_index_beside_it_and_it_is_said(shards, fixed):
+    shutil.copy(fixed["whole"] / "model.safetensors", shards)
+    assert {t.path.name for t in open_checkpoint(shards).tensors.values()} == {"model.safetensors"}
+    with pytest.warns(UserWarning, match=r"model\.safetensors is read, as by transformers; the shards are not"):
+        create_backbone(shards)
 
 
 @pytest.fixture

@@ -73,6 +73,20 @@ GARBAGE = {
     "entry that is a number": with_header({"a": 3}),
     "shape of another size": with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}),
     "range that runs backwards": with_header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}}),
+    "a hole": with_header({"a": {"dtype": "F32", "shape": [15], "data_offsets": [4, 64]}}),
+    "bytes behind": with_header({"a": {"dtype": "F32", "shape": [15], "data_offsets": [0, 60]}}),
+    "overlap": with_header({n: {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} for n in "ab"}),
+    "a shape of floats": with_header({"a": {"dtype": "F32", "shape": [16.0], "data_offsets": [0, 64]}}),
+    "a range of floats": with_header({"a": {"dtype": "F32", "shape": [16], "data_offsets": [0.0, 64]}}),
+    "a shape of truth": with_header({"a": {"dtype": "F32", "shape": [True, 16], "data_offsets": [0, 64]}}),
+    "an endless shape": with_header({"a": {"dtype": "F32", "shape": [10**30, 0], "data_offsets": [0, 0]}}),
+    "an unknown type": with_header({"a": {"dtype": "F33", "shape": [16], "data_offsets": [0, 64]}}),
+    "a name twice": with_header(
+        b'{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]},"a":{"dtype":"F32","shape":[8],"data_offsets":[32,64]}}'
+    ),
+    "metadata of numbers": with_header(
+        {"__metadata__": {"a": 1}, "a": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}}
+    ),
     "range before the data": with_header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}),
 }
 

@@ -243,6 +243,11 @@ SETTINGS = [
     ),
     ({"hidden_size": "96"}, "hidden_size = '96'; expected a positive whole number"),
     ({"num_hidden_layers": 0}, "num_hidden_layers = 0; expected a positive whole number"),
+    *(({"hidden_size": value}, "hidden_size = ") for value in (1e30, True, -96, 10**30, float("nan"), float("inf"))),
+    ({"num_hidden_layers": 100_000_000}, "num_hidden_layers = 100000000; expected a positive whole number, at most"),
+    ({"num_hidden_layers": 100_000}, "is said to have 100000 blocks; its 71 tensors are those of at most 71"),
+    ({"num_patches": 10**400}, "num_patches = "),
+    ({"text_config": {"vocab_size": [32000]}, "num_channels": 4}, "num_channels = 4"),
     ({"vision_config": None}, "vision_config = None; expected a JSON object"),
     ({"model_type": "clip"}, "model_type = 'clip'; expected a SigLIP vision tower"),
     ({"model_type": None}, "model_type = None; expected a SigLIP vision tower"),
@@ -306,3 +311,18 @@ def test_another_variant_than_the_named_one_is_refused(fixed, naflex):
 def test_the_config_beside_a_file_counts(edited):
     path = edited(config=lambda config: {})
     refused(path / "model.safetensors", "model_type = None")
+
+
+def test_random_weights_are_of_the_sizes_that_the_tensors_have(edited):
+    path = edited(config=lambda config: config | {"hidden_size": 9600, "intermediate_size": 999_999})
+    with pytest.raises(ValueError, match=r"expected \(9600, 3, 8, 8\)"):
+        create_backbone(path, pretrained=False)
+    create_backbone(edited(), pretrained=False)
+
+
+def test_missing_and_surplus_names_are_shown_together(edited):
+    def renamed(tensors):
+        return {name.replace("encoder.layers.0", "encoder.blocks.0"): t for name, t in tensors.items()}
+
+    message = "16 missing tensors: encoder.layers.0.layer_norm1.bias"
+    refused(edited(tensors=renamed), message, "and 16 unexpected tensors: encoder.blocks.0.layer_norm1.bias")

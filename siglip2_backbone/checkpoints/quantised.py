@@ -1,0 +1,45 @@
+"""Quantised checkpoints, called by their name: their integers would have to be scaled back before they are weights."""
+
+import re
+
+from ..sources import CheckpointFiles
+
+_TEXT = re.compile(r".*text_model\..*")  # never read, so it may be as it likes
+# names of tensors beside or in place of a weight -> what writes them; the first that fits counts
+_METHODS = (
+    (r".*\.(absmax|quant_map|nested_absmax|nested_quant_map)", "bitsandbytes 4-bit (nf4 or fp4)"),
+    (r".*\.quant_state\.bitsandbytes__\w+", "bitsandbytes 4-bit (nf4 or fp4)"),
+    (r".*\.(SCB|weight_format)", "bitsandbytes int8"),
+    (r".*\.(qweight|qzeros|g_idx)", "GPTQ or AWQ"),
+    (r".*\.(weight_scale_inv|weight_scale|input_scale|scale_weight)", "fp8 or int8 with scales"),
+    (r".*\.(weight_packed|weight_zero_point)", "compressed-tensors"),
+    (r".*\.(W_q|weight\._data|weight\._scale|weight\.qdata)", "HQQ, quanto or torchao"),
+)
+REMEDY = (
+    "Pass the checkpoint that it was made from, or load it with transformers, call model.dequantize(), and save it "
+    "with save_pretrained."
+)
+
+
+def refuse_quantised(files: CheckpointFiles) -> None:
+    """Refuse a checkpoint whose names are those of quantised weights.
+
+    Raises:
+        ValueError: It is one.
+    """
+    for pattern, method in _METHODS:
+        fits = (name for name in files.tensors if re.fullmatch(pattern, name) and not _TEXT.fullmatch(name))
+        if name := next(fits, None):
+            raise ValueError(f"{files.source} is quantised by {_stated(files) or method}: it has {name}. {REMEDY}")
+
+
+def _stated(files: CheckpointFiles) -> str | None:
+    """How config.json calls the method, such as bitsandbytes int8 or gptq."""
+    described = (files.config or {}).get("quantization_config")
+    method = described.get("quant_method") if isinstance(described, dict) else None
+    if not isinstance(method, str):
+        return None
+    if method != "bitsandbytes":
+        return method
+    four = f"4-bit {described.get('bnb_4bit_quant_type', '')}".rstrip()
+    return f"{method} {four if described.get('load_in_4bit') else 'int8'}"
