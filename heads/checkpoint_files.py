@@ -1,6 +1,7 @@
 """Checkpoints as files: written whole or not at all, and read without running anything that is in them."""
 
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # the error says enough
+            _check_archive(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, and advises to run what is in the file
         raise ValueError(
@@ -64,3 +66,20 @@ def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or (carded and CARD not in checkpoint):
         raise ValueError(f"{path} was not written by this library: it has no card. Pass a checkpoint of `siglip2 fit`.")
     return checkpoint
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the content with the archive's checksums, which torch (2.14) writes and does not look at.
+
+    Raises:
+        zipfile.BadZipFile: They differ, or the archive is not as torch writes it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = {member.filename for member in members}
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        unpacked = sum(member.file_size for member in members)
+        if len(names) < len(members) or packed or unpacked > path.stat().st_size:
+            raise zipfile.BadZipFile("a member is there twice, compressed, or larger than the file")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} differs from its checksum")

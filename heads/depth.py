@@ -119,7 +119,10 @@ class DepthTask(PixelTask):
     def check_card(self, card: Any, source: str) -> None:
         """Also refuse a head whose numbers mean something else."""
         super().check_card(card, source)
-        theirs, ours = (dict(c["depth"], depth_range=list(c["depth"]["depth_range"])) for c in (card, self.card()))
+        empty: dict[str, Any] = {"depth_range": []}
+        theirs, ours = (
+            dict(d, depth_range=list(d["depth_range"])) for d in (card.get("depth", empty), self.card()["depth"])
+        )
         if theirs != ours:
             raise ValueError(f"{source} was trained for {theirs}; this task has {ours}. Pass those of the training.")
 

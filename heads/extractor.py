@@ -100,7 +100,9 @@ class Extractor(nn.Module):
             backbone = str(Path(backbone).expanduser().resolve())
         name = None if isinstance(backbone, FeatureMaps | Pyramid) else str(backbone)
         blocks = None if layers is None else list(layers)
-        self.backbone = backbone if name is None else _build(name, blocks, norm, pooled, pyramid, pretrained, given)
+        self.backbone = (
+            backbone if name is None else build_backbone(name, blocks, norm, pooled, pyramid, pretrained, given)
+        )
         self.pyramid = self.backbone.kind if isinstance(self.backbone, Pyramid) else None
         if isinstance(self.backbone, Pyramid):
             _check_pyramid(self.backbone, tune)
@@ -255,7 +257,7 @@ class OtherMaps(FeatureGetterNet):
         return [m[..., : -(-height // r), : -(-width // r)] for m, r in zip(ordered, reductions, strict=True)]
 
 
-def _build(
+def build_backbone(
     backbone: str,
     layers: list[int] | None,
     norm: bool,
@@ -264,6 +266,7 @@ def _build(
     pretrained: bool,
     tower_args: dict[str, Any],
 ) -> Any:
+    """The model behind a name; the arguments are those of :class:`Extractor`."""
     by_timm = _for_timm(backbone)
     source, kind = pyramid_of(backbone, pyramid)
     stages = [-1] if layers is None else layers

@@ -53,10 +53,10 @@ class ImageTask(DenseTask):
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Also refuse a head with other classes."""
         super().check_card(card, source)
-        if self.colours and list(card["classes"]) != list(self.colours):
+        if self.colours and list(card.get("classes", ())) != list(self.colours):
             raise ValueError(
-                f"{source} has the classes {list(card['classes'])}; this task has {list(self.colours)}. Use the class "
-                "list that the head was trained with."
+                f"{source} has the classes {list(card.get('classes', ()))}; this task has {list(self.colours)}. Use the "
+                "class list that the head was trained with."
             )
 
     def protocol(self) -> dict[str, Any]:
@@ -72,7 +72,8 @@ class ImageTask(DenseTask):
         super().on_load_checkpoint(checkpoint)
         more = f"{self.head}_args"
         theirs, ours = (
-            {self.head: h[self.head], more: h[more] or {}} for h in (checkpoint["hyper_parameters"], self.hparams)
+            {self.head: h.get(self.head), more: h.get(more) or {}}
+            for h in (checkpoint["hyper_parameters"], self.hparams)
         )
         if theirs != ours:
             raise ValueError(f"The checkpoint was trained with {theirs}; this task has {ours}. Pass those of training.")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from siglip2_backbone.hub import HUB_ID, Fetch, download
+from siglip2_backbone.json_files import read_json
 
 from .base import DenseTask
 from .checkpoint_files import read_checkpoint
@@ -23,8 +24,10 @@ from .extractor import Extractor
 from .files import file_sha256, whole_file
 from .model_card import model_card
 from .normals import NormalsTask
+from .rebuilding import rebuilt
 from .results import finite, result_of
 from .segmentation import SegmentationTask
+from .stored_card import check_stored
 from .stored_task import CARD
 from .sweep import without_sweep
 
@@ -51,20 +54,7 @@ def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> 
     args, card, state = _read(source)
     if card.get("task") not in TASKS:
         raise ValueError(f"{source} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
-    if backbone is not None:
-        args = args | {"backbone": backbone}
-    elif args.get("tune") == "full":  # the checkpoint holds all of the backbone's weights
-        args = args | {"backbone": card["backbone"]["name"], "pretrained": False}
-    try:
-        task = TASKS[card["task"]](**args)
-    except TypeError as error:
-        raise ValueError(f"{source} has arguments that this version does not know ({error}).") from error
-    except ValueError as error:
-        hint = "" if backbone is not None else f" It is the backbone of {source}: pass backbone= if it has moved."
-        raise ValueError(f"{error}{hint}") from error
-    task.check_card(card, str(source))
-    task.load_state_dict(state)
-    return task.eval()
+    return rebuilt(TASKS[card["task"]], args, card, state, str(source), backbone).eval()
 
 
 def export(checkpoint: str | Path, directory: str | Path) -> Path:
@@ -123,7 +113,7 @@ def _check_places(directory: Path) -> None:
     if not page.exists():
         return
     try:
-        own = page.read_text(encoding="utf-8") == model_card(json.loads((directory / DESCRIPTION).read_text()))
+        own = page.read_text(encoding="utf-8") == model_card(read_json(directory / DESCRIPTION))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         own = False
     if not own:
@@ -156,8 +146,16 @@ def _fetch(fetch: Fetch) -> Path:
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
     """Arguments, card and tensors of a training checkpoint; of a sweep those of its best head."""
     checkpoint = read_checkpoint(path)
-    args, state = without_sweep(checkpoint["hyper_parameters"], checkpoint[CARD], checkpoint["state_dict"])
-    return args, checkpoint[CARD], state
+    card, arguments, state = (checkpoint.get(key) for key in (CARD, "hyper_parameters", "state_dict"))
+    try:
+        check_stored(card, arguments, state)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} holds a damaged head ({error}). Pass a checkpoint that `siglip2 fit` wrote, or copy it again."
+        ) from error
+    assert card is not None and arguments is not None and state is not None
+    arguments, state = without_sweep(arguments, card, state)
+    return arguments, card, state
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
@@ -170,10 +168,12 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[s
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; expected a directory that `siglip2 export` wrote.")
     try:
-        card = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        model_card(card)  # has everything
-        if card["sha256"] != file_sha256(folder / WEIGHTS):
+        card = read_json(folder / DESCRIPTION)
+        if card.get("sha256") != file_sha256(folder / WEIGHTS):
             raise ValueError(f"{DESCRIPTION} is not that of this {WEIGHTS}")
-        return dict(card["arguments"]), card, load_file(folder / WEIGHTS)
+        state = load_file(folder / WEIGHTS)
+        check_stored(card, card.get("arguments"), state)
+        model_card(card)  # has everything
+        return dict(card["arguments"]), card, state
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds a damaged head ({error}). Export or copy it again.") from error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .data.module import DenseDataModule
 from .extractor import Extractor
+from .stored_card import check_stored
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
 # how a head sees its backbone
@@ -84,6 +85,11 @@ class StoredTask(LightningModule):
             )
         self._fingerprint = theirs["fingerprint"]
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Lightning's, but ``compile`` of the training is not followed unless it is asked for: no file starts one."""
+        return super().load_from_checkpoint(checkpoint_path, *args, **{"compile": False} | kwargs)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what was not trained; add the card, and the scores of these weights if they were validated."""
         checkpoint["state_dict"] = self._kept(checkpoint["state_dict"])
@@ -106,9 +112,13 @@ class StoredTask(LightningModule):
         if CARD not in checkpoint:
             raise ValueError("The checkpoint was not written by this library: it has no card. Pass one that was.")
         card = checkpoint[CARD]
+        try:
+            check_stored(card, checkpoint.get("hyper_parameters"), checkpoint.get("state_dict"))
+        except ValueError as error:
+            raise ValueError(f"The checkpoint is damaged ({error}). Pass one that `siglip2 fit` wrote.") from error
         self.check_card(card, "The checkpoint")
         self.trained_with = dict(checkpoint["hyper_parameters"])
-        theirs, ours = self.trained_with["sweep"], self.hparams["sweep"]
+        theirs, ours = self.trained_with.get("sweep"), self.hparams["sweep"]
         if theirs != ours:
             raise ValueError(
                 f"The checkpoint was trained with sweep = {theirs}, here {ours}. Pass that of the training."
@@ -117,7 +127,7 @@ class StoredTask(LightningModule):
             self._check_same_run(self.trained_with)
         if "sweep" in card:
             self.best_head = card["sweep"]["best"]
-            self.sweep_scores = [head[self.monitor[0]] for head in card["sweep"]["heads"]]
+            self.sweep_scores = [head.get(self.monitor[0]) for head in card["sweep"]["heads"]]
 
     def _check_same_run(self, before: Mapping[str, Any]) -> None:
         """A run that goes on with other arguments would be neither the one nor the other."""

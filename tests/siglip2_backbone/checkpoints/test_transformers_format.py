@@ -245,7 +245,7 @@ SETTINGS = [
     ({"num_hidden_layers": 0}, "num_hidden_layers = 0; expected a positive whole number"),
     *(({"hidden_size": value}, "hidden_size = ") for value in (1e30, True, -96, 10**30, float("nan"), float("inf"))),
     ({"num_hidden_layers": 100_000_000}, "num_hidden_layers = 100000000; expected a positive whole number, at most"),
-    ({"num_hidden_layers": 100_000}, "is said to have 100000 blocks; its 71 tensors are those of at most 71"),
+    ({"num_hidden_layers": 100_000}, "is said to have 100000 blocks; its 80 tensors are those of at most 80"),
     ({"num_patches": 10**400}, "num_patches = "),
     ({"text_config": {"vocab_size": [32000]}, "num_channels": 4}, "num_channels = 4"),
     ({"vision_config": None}, "vision_config = None; expected a JSON object"),
