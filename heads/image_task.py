@@ -55,8 +55,8 @@ class ImageTask(DenseTask):
         super().check_card(card, source)
         if self.colours and list(card.get("classes", ())) != list(self.colours):
             raise ValueError(
-                f"{source} has the classes {list(card.get('classes', ()))}; this task has {list(self.colours)}. Use the "
-                "class list that the head was trained with."
+                f"{source} has the classes {list(card.get('classes', ()))}; this task has {list(self.colours)}. Use "
+                "the class list that the head was trained with."
             )
 
     def protocol(self) -> dict[str, Any]:

@@ -203,5 +203,6 @@ def _edges(boxes: Tensor, size: Size) -> Tensor:
 
 def _anchors(count: int) -> Tensor:
     """Untrained boxes ``(count, 4)``, spread evenly over the image: logits of centre and size."""
-    engine = SobolEngine(2).fast_forward(1)  # type: ignore[no-untyped-call]  # its first point is a corner
-    return torch.cat([engine.draw(count), torch.full((count, 2), _ANCHOR)], dim=1).logit()
+    with torch.device("cpu"):  # the engine draws nowhere else; a task that is built without memory asks for it, too
+        engine = SobolEngine(2).fast_forward(1)  # type: ignore[no-untyped-call]  # its first point is a corner
+        return torch.cat([engine.draw(count), torch.full((count, 2), _ANCHOR)], dim=1).logit()

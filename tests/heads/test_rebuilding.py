@@ -91,7 +91,7 @@ def test_a_backbone_that_is_not_in_the_file_is_not_built(backbones):
     task, arguments, card = stored("linear", backbones)
     card = copy.deepcopy(card)
     card["backbone"]["name"] = "siglip2_giant_opt_patch16_384"  # 4.6 GB of random numbers
-    with pytest.raises(ValueError, match="siglip2_giant_opt_patch16_384 has .* of shape .*, the file none"):
+    with pytest.raises(ValueError, match=r"siglip2_giant_opt_patch16_384 has .* of shape .*, the file none"):
         rebuilt(type(task), arguments | {"tune": "full"}, card, task.kept_state(), "x.ckpt", None)
 
 
