@@ -303,6 +303,7 @@ def _build(
     tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
     tower.pretrained_cfg["source"] = "random" if files is None else files.source
     tower.usual_pos_interp = _tower_args(variant)["pos_interp"]
+    tower.naflex = variant.naflex
     model = wrap(tower)
     if files is not None:
         load_tower(tower, files, variant, device)

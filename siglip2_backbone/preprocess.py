@@ -1,11 +1,16 @@
-"""Between pictures and what a tower takes: squash, pad and normalise, and the inverse of the last one."""
+"""Between pictures and what a tower takes: sizes, squash, pad and normalise, and the inverse of the last one."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
+
+MAX_PATCHES = 256  # of an image for a NaFlex checkpoint, as the preprocessor_config.json of the published ones says
+_PRECISION = 1e-5  # of the scale that is searched for
+_LARGEST_SCALE = 100.0
 
 
 def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -25,6 +30,47 @@ def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"Images cannot be resized to {size[0]} x {size[1]} px; expected at least 2 px a side.")
     resized: Tensor = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR, antialias=True)
     return resized
+
+
+def naflex_size(size: tuple[int, int], patch_size: int, max_patches: int = MAX_PATCHES) -> tuple[int, int]:
+    """The size that a NaFlex checkpoint takes an image at: whole patches, close to its shape, that fill a budget.
+
+    A binary search for the largest scale at which both sides, rounded up to whole patches, stay within the budget.
+    Small images are enlarged, by a factor of 100 at most.
+
+    Args:
+        size: Height and width of the image [px].
+        patch_size: Side of a patch [px].
+        max_patches: The budget [patches].
+
+    Returns:
+        Height and width [px], to :func:`squash` the image to.
+
+    Raises:
+        ValueError: A number is below 1.
+
+    Source: ``get_image_size_for_max_num_patches`` of huggingface/transformers 5.24 (``image_processing_siglip2.py``),
+    after google-research/big_vision @ 0127fb6 (``pp/proj/image_text/ops_naflex.py``).
+    """
+    if min(*size, patch_size, max_patches) < 1:
+        raise ValueError(
+            f"The image is {size[0]} x {size[1]} px, patch_size {patch_size} and max_patches {max_patches}; expected "
+            "at least 1 each."
+        )
+
+    def cells(scale: float) -> tuple[int, int]:
+        rows, columns = (max(1, math.ceil(side * scale / patch_size)) for side in size)
+        return rows, columns
+
+    low, high = _PRECISION / 10, _LARGEST_SCALE
+    while high - low >= _PRECISION:
+        middle = (low + high) / 2
+        if math.prod(cells(middle)) <= max_patches:
+            low = middle
+        else:
+            high = middle
+    rows, columns = cells(low)
+    return rows * patch_size, columns * patch_size
 
 
 def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

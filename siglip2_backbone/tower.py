@@ -130,6 +130,7 @@ class Siglip2VisionTransformer(VisionTransformer):
         )
         self.table_grid: tuple[int, int] = self.patch_embed.grid_size
         self.pos_interp = self.usual_pos_interp = pos_interp  # the factory knows what is usual for the weights
+        self.naflex = False  # and whether they were trained on native aspect ratios
         self.drop_path_rate = drop_path_rate
         self.window_size = window_size
         self.global_blocks = everywhere

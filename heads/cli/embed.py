@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input, weights_card
+from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input, weights_card
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -23,17 +23,21 @@ def run(command: str, arguments: list[str]) -> None:
         raise ValueError(f"--output is {args.output}; expected a name that ends in .safetensors.")
     paths = image_paths(args.images)
     model = load_model(args)
-    size = input_size(args, model)
-    weights = weights_card(model, size)
-    rows = []
+    sizes = input_sizes(args, model)
+    weights = weights_card(model, sizes)
+    rows, resized = [], []
     for path in track(paths, "embed"):
+        image = read_image(path)
+        resized.append(sizes.of(image))
         with torch.inference_mode():
-            _, pooled = model.forward_pooled(tower_input(read_image(path), size, model))
+            _, pooled = model.forward_pooled(tower_input(image, resized[-1], model))
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
     card = weights | {
         "normalized": json.dumps(args.normalize),
         "images": json.dumps([str(path) for path in paths]),
     }
+    if not sizes.fixed:
+        card["sizes"] = json.dumps(resized)
     with whole_file(args.output) as partial:
         save_file({"embeddings": torch.cat(rows).cpu().contiguous()}, partial, metadata=card)
     print(

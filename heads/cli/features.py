@@ -11,7 +11,7 @@ from siglip2_backbone.partials import check_name
 
 from ..data.images import read_image
 from ..files import whole_file
-from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input, weights_card
+from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input, weights_card
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -26,14 +26,16 @@ def run(command: str, arguments: list[str]) -> None:
     for path in paths:
         check_name(args.output / f"{path.stem}.safetensors")
     model = load_model(args, args.layers, norm=not args.no_norm)
-    size = input_size(args, model)
-    weights = weights_card(model, size)
+    sizes = input_sizes(args, model)
+    weights = weights_card(model, sizes)
     for path in track(paths, "features"):
         image = read_image(path)
+        size = sizes.of(image)
         with torch.inference_mode():
             maps = model(tower_input(image, size, model))
         tensors = {f"layer_{i}": m[0].contiguous().cpu() for i, m in zip(model.out_indices, maps, strict=True)}
         card = weights | {
+            "size": json.dumps(list(size)),
             "grid": json.dumps(list(maps[0].shape[-2:])),
             "patch": str(model.feature_info.reduction()[0]),
             "original_size": json.dumps(list(image.shape[1:])),

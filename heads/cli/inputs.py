@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.factory import a_pyramid, pyramid_of
 from siglip2_backbone.partials import check_name
-from siglip2_backbone.preprocess import normalize, squash
+from siglip2_backbone.preprocess import MAX_PATCHES, naflex_size, normalize, squash
 
 from ..data.image_listing import list_images
 
@@ -24,7 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser, *, images: str = "+") -> None
     parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint directory, Hugging Face id or model name")
     parser.add_argument("--random-weights", action="store_true", help="do not load weights: for trying things out only")
     parser.add_argument(
-        "--size", type=int, nargs="+", help="height and width that images are resized to [px]; native if absent"
+        "--size",
+        type=int,
+        nargs="+",
+        help="height and width that images are resized to [px]; native if absent, and of NaFlex see --max-patches",
+    )
+    parser.add_argument(
+        "--max-patches",
+        type=int,
+        help="NaFlex checkpoints: each image is resized, close to its own shape, to at most so many patches "
+        f"({MAX_PATCHES} if absent)",
     )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
 
@@ -82,27 +92,64 @@ def output_path(name: str) -> Path:
     return path
 
 
-def input_size(args: argparse.Namespace, model: FeatureMaps) -> tuple[int, int]:
-    """Height and width that images are resized to [px].
+@dataclass(frozen=True)
+class InputSizes:
+    """At which size images go into a model.
+
+    Args:
+        fixed: Height and width of all images [px], or ``None`` where each has its own, to a budget of patches.
+        patch_size: Side of a patch [px].
+        max_patches: The budget.
+    """
+
+    fixed: tuple[int, int] | None
+    patch_size: int
+    max_patches: int = MAX_PATCHES
+
+    def of(self, image: Tensor) -> tuple[int, int]:
+        """Height and width [px] that an image ``(3, H, W)`` is resized to."""
+        return self.fixed or naflex_size((image.shape[-2], image.shape[-1]), self.patch_size, self.max_patches)
+
+    def card(self) -> dict[str, str]:
+        """The one size, or the budget, as safetensors metadata."""
+        if self.fixed:
+            return {"size": json.dumps(list(self.fixed))}
+        return {"max_patches": str(self.max_patches)}
+
+
+def input_sizes(args: argparse.Namespace, model: FeatureMaps) -> InputSizes:
+    """The size of ``--size``; of a NaFlex checkpoint one for each image; the native one otherwise.
 
     Raises:
-        ValueError: ``--size`` is not one or two numbers of at least 2.
+        ValueError: ``--size`` is not one or two numbers of at least 2, or ``--max-patches`` is below 1, stands beside
+            ``--size``, or is asked of a model that was trained on squares.
     """
-    if not args.size:
-        _, height, width = model.pretrained_cfg["input_size"]
-        return height, width
-    if len(args.size) > 2 or min(args.size) < 2:
-        raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 2 px.")
-    return args.size[0], args.size[-1]
+    patch = model.feature_info.reduction()[0]
+    naflex, budget = model.model.naflex, args.max_patches
+    if budget is not None and (budget < 1 or args.size or not naflex):
+        found = f"--max-patches is {budget}"
+        if budget < 1:
+            raise ValueError(f"{found}; expected at least 1.")
+        if args.size:
+            raise ValueError(f"{found} and --size {args.size}. Leave one of them out.")
+        raise ValueError(f"{found}, but {args.model} is no NaFlex checkpoint. Leave it out, or pass --size.")
+    if args.size:
+        if len(args.size) > 2 or min(args.size) < 2:
+            raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 2 px.")
+        return InputSizes((args.size[0], args.size[-1]), patch)
+    if naflex:
+        return InputSizes(None, patch, MAX_PATCHES if budget is None else budget)
+    _, height, width = model.pretrained_cfg["input_size"]
+    return InputSizes((height, width), patch)
 
 
-def weights_card(model: FeatureMaps, size: tuple[int, int]) -> dict[str, str]:
+def weights_card(model: FeatureMaps, sizes: InputSizes) -> dict[str, str]:
     """What every output says about the model and the size of its input, as safetensors metadata."""
     return {
         "model": model.pretrained_cfg["architecture"],
         "source": model.pretrained_cfg["source"],
         "fingerprint": fingerprint(model),
-        "size": json.dumps(list(size)),
+        **sizes.card(),
     }
 
 

@@ -9,7 +9,7 @@ from ..data.images import read_image
 from ..files import whole_file
 from ..pca import pca_colours
 from ..sheet import picture, sheet
-from .inputs import add_arguments, image_paths, input_size, load_model, output_path, tower_input
+from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -24,11 +24,12 @@ def run(command: str, arguments: list[str]) -> None:
     paths = image_paths(args.images)
     model = load_model(args, [args.layer])
     images = [read_image(path) for path in paths]
-    size, maps = input_size(args, model), []
+    sizes, maps = input_sizes(args, model), []
     with torch.inference_mode():
         for image in track(images, "features"):
-            maps.append(model(tower_input(image, size, model))[0][0].float().cpu())
+            maps.append(model(tower_input(image, sizes.of(image), model))[0][0].float().cpu())
     rows = [[picture(image), picture(colours)] for image, colours in zip(images, pca_colours(maps), strict=True)]
     with whole_file(args.output) as partial:
         sheet(rows).save(partial)
-    print(f"Written {args.output}")
+    budget = "" if sizes.fixed else f", each image at up to {sizes.max_patches} patches"
+    print(f"Written {args.output}{budget}")

@@ -1,7 +1,9 @@
+from itertools import product
+
 import pytest
 import torch
 
-from siglip2_backbone.preprocess import denormalize, normalize, pad_to_multiple, squash
+from siglip2_backbone.preprocess import denormalize, naflex_size, normalize, pad_to_multiple, squash
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -53,3 +55,25 @@ def test_padding_is_below_and_to_the_right():
 def test_sides_that_torch_resizes_wrongly_are_refused():
     with pytest.raises(ValueError, match="at least 2 px"):
         squash(picture(3, 20, 30), (8, 1))
+
+
+@pytest.mark.parametrize("max_patches", [1, 7, 256, 1024])
+@pytest.mark.parametrize("patch", [8, 14, 16])
+def test_naflex_sizes_are_those_of_transformers(patch, max_patches):
+    from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
+
+    sides = [1, 2, 7, 16, 100, 255, 256, 257, 480, 641, 1023, 4000, 12345]
+    for size in product(sides, sides):
+        assert naflex_size(size, patch, max_patches) == get_image_size_for_max_num_patches(*size, patch, max_patches)
+
+
+def test_naflex_fills_the_budget_and_keeps_the_shape():
+    assert naflex_size((480, 640), 16) == (224, 288)  # 14 x 18 of 256 patches
+    assert naflex_size((48, 64), 16) == (224, 288)  # small images are enlarged
+    assert naflex_size((1, 1), 16) == (112, 112)  # a hundred times at most
+
+
+@pytest.mark.parametrize(("size", "patch", "budget"), [((0, 5), 16, 256), ((5, 5), 0, 256), ((5, 5), 16, 0)])
+def test_naflex_refuses_nothing_to_fill(size, patch, budget):
+    with pytest.raises(ValueError, match="expected at least 1 each"):
+        naflex_size(size, patch, budget)
