@@ -14,7 +14,7 @@ from .data.instance_masks import instance_mask, mask_area
 from .detection_entries import entries_of
 from .distributed import gather_objects
 from .drawing import Drawing
-from .files import whole_file
+from .files import whole_file, write_picture
 
 DETECTIONS = "detections.json"
 
@@ -36,10 +36,8 @@ class DetectionFiles:
         Raises:
             ValueError: A file cannot be written.
         """
-        with whole_file(folder / "drawings" / f"{photo.stem}.jpg") as partial:
-            draw(found, Image.fromarray(read_image(photo).permute(1, 2, 0).numpy()), self.colours, drawing).save(
-                partial, quality=90
-            )
+        drawn = draw(found, Image.fromarray(read_image(photo).permute(1, 2, 0).numpy()), self.colours, drawing)
+        write_picture(drawn, folder / "drawings" / f"{photo.stem}.jpg", quality=90)
         self._photos.append((photo.name, found))
 
     def write_together(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from .files import whole_file
+from .files import write_array, write_picture
 
 _MILLIMETRES, _KITTI = 1000, 256  # steps per metre: NYU's and KITTI's
 _LARGEST = 2**16 - 1
@@ -32,16 +32,14 @@ def write_depth(depth: Tensor, far: float | None, folder: Path, name: str) -> No
         ValueError: A file cannot be written.
     """
     values = depth.cpu().float().numpy()
-    _write_array(values, folder / "depth" / f"{name}.npy")
+    write_array(values, folder / "depth" / f"{name}.npy")
     if far is not None:
         scale = _MILLIMETRES if far * _MILLIMETRES <= _LARGEST else _KITTI
         chunks = PngInfo()
         chunks.add_text("depth_scale", str(scale))
         steps = np.clip(np.rint(values * scale), 0, _LARGEST).astype(np.uint16)
-        with whole_file(folder / "depth" / f"{name}.png") as partial:
-            Image.fromarray(steps).save(partial, pnginfo=chunks)
-    with whole_file(folder / "colours" / f"{name}.png") as partial:
-        depth_picture(values, "m" if far is not None else "").save(partial)
+        write_picture(Image.fromarray(steps), folder / "depth" / f"{name}.png", pnginfo=chunks)
+    write_picture(depth_picture(values, "m" if far is not None else ""), folder / "colours" / f"{name}.png")
 
 
 def write_normals(normals: Tensor, folder: Path, name: str) -> None:
@@ -56,9 +54,8 @@ def write_normals(normals: Tensor, folder: Path, name: str) -> None:
         ValueError: A file cannot be written.
     """
     values = normals.cpu().float().numpy()
-    _write_array(values, folder / "normals" / f"{name}.npy")
-    with whole_file(folder / "colours" / f"{name}.png") as partial:
-        normals_picture(values).save(partial)
+    write_array(values, folder / "normals" / f"{name}.npy")
+    write_picture(normals_picture(values), folder / "colours" / f"{name}.png")
 
 
 def depth_picture(depth: np.ndarray, unit: str) -> Image.Image:
@@ -95,8 +92,3 @@ def _coloured(share: np.ndarray, palette: str) -> np.ndarray:
     """Shares from 0 to 1 as uint8 RGB."""
     colours: np.ndarray = matplotlib.colormaps[palette](share, bytes=True)
     return np.ascontiguousarray(colours[..., :3])
-
-
-def _write_array(values: np.ndarray, path: Path) -> None:
-    with whole_file(path) as partial:
-        np.save(partial, values, allow_pickle=False)

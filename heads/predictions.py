@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.images import read_image
 from .drawing import Drawing
-from .files import whole_file
+from .files import whole_file, write_picture
 from .upsampling import Upsampling
 
 
@@ -77,16 +77,14 @@ def write_labels(labels: Tensor, palette: np.ndarray, path: Path) -> None:
     """Class indices ``(H, W)`` as a palette PNG."""
     image = Image.fromarray(labels.cpu().numpy().astype(np.uint8))
     image.putpalette(palette.flatten().tolist())
-    with whole_file(path) as partial:
-        image.save(partial)
+    write_picture(image, path)
 
 
 def write_overlay(labels: Tensor, palette: np.ndarray, image_path: Path, path: Path, opacity: float) -> None:
     """The photograph with its classes' colours laid over it."""
     photograph = Image.fromarray(read_image(image_path).permute(1, 2, 0).numpy())
     colours = Image.fromarray(palette[labels.cpu().numpy()])
-    with whole_file(path) as partial:
-        Image.blend(photograph, colours, opacity).save(partial, quality=90)
+    write_picture(Image.blend(photograph, colours, opacity), path, quality=90)
 
 
 def write_probabilities(cells: Tensor, upsampling: Upsampling, path: Path, *, logits: bool) -> None:
@@ -103,7 +101,7 @@ def write_probabilities(cells: Tensor, upsampling: Upsampling, path: Path, *, lo
     """
     height, width = upsampling.size
     kind = {"descr": "<f2", "fortran_order": False, "shape": (len(cells), height, width)}
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with whole_file(path, durable=False) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, kind)
         start = file.tell()
         for band in upsampling.bands():

@@ -1,5 +1,6 @@
-"""Directories that appear whole or not at all."""
+"""Directories that appear whole or not at all, and bytes that are on the disk."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,29 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# how file systems say that they cannot do this for a folder; anything else is a failure of the disk
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep what was written: the bytes of a file, or the names in a folder.
+
+    A full disk, or a quota on a server, may show itself only here, after every write has succeeded.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def refuse_occupied(path: Path) -> None:
@@ -45,7 +69,10 @@ def whole_directory(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.iterdir():
             file.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read
+            sync(file)
+        sync(partial)
         partial.replace(path)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
     finally:

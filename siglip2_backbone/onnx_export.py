@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .features import FeatureMaps
+from .files import sync
 from .fingerprint import fingerprint
 
 INPUT = "image"
@@ -192,7 +193,11 @@ def _whole_files(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             yield Path(folder) / path.name
             # the weights first: a graph without them cannot be read
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)
+            for file in files:
+                sync(file)
+            for file in files:
                 os.replace(file, path.parent / file.name)
+            sync(path.parent)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.generated_scenes import GeneratedScenes
 from ..data.module import collate
-from ..files import whole_file
+from ..files import write_picture
 from ..pca import pca_colours
 from ..results import ResultWriter
 from ..runs.progress import LineProgress
@@ -59,8 +59,7 @@ def run(command: str, arguments: list[str]) -> None:
     trainer.fit(task, data)
     trainer.test(task, data, verbose=False)
     path = args.output / "scenes.png"
-    with whole_file(path) as partial:
-        _picture(task, data).save(partial)
+    write_picture(_picture(task, data), path)
     print(_AFTER.format(picture=path, config=CONFIG))
 
 

@@ -41,6 +41,6 @@ def run(command: str, arguments: list[str]) -> None:
             "original_size": json.dumps(list(image.shape[1:])),
             "norm": json.dumps(not args.no_norm),
         }
-        with whole_file(args.output / f"{path.stem}.safetensors") as partial:
+        with whole_file(args.output / f"{path.stem}.safetensors", durable=False) as partial:
             save_file(tensors, partial, metadata=card)
     print(f"{len(paths)} files in {args.output}, fingerprint {weights['fingerprint']}")

@@ -6,7 +6,7 @@ import torch
 from rich.progress import track
 
 from ..data.images import read_image
-from ..files import whole_file
+from ..files import write_picture
 from ..pca import pca_colours
 from ..sheet import picture, sheet
 from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input
@@ -29,7 +29,6 @@ def run(command: str, arguments: list[str]) -> None:
         for image in track(images, "features"):
             maps.append(model(tower_input(image, sizes.of(image), model))[0][0].float().cpu())
     rows = [[picture(image), picture(colours)] for image, colours in zip(images, pca_colours(maps), strict=True)]
-    with whole_file(args.output) as partial:
-        sheet(rows).save(partial)
+    write_picture(sheet(rows), args.output)
     budget = "" if sizes.fixed else f", each image at up to {sizes.max_patches} patches"
     print(f"Written {args.output}{budget}")
