@@ -120,7 +120,9 @@ class Extractor(nn.Module):
         self.mean, self.std = cfg["mean"], cfg["std"]
         self.name = str(cfg["architecture"])
         published = cfg.get("hf_hub_id") or cfg.get("url")
-        self.source = str(cfg.get("source") or (published if pretrained else "random"))
+        source = str(cfg.get("source") or (published if pretrained else "random"))
+        here = Path(source).expanduser()  # a path as it was typed could be taken for an id of the hub
+        self.source = str(here.resolve()) if name is None and here.exists() else source
         self.arguments = {
             "backbone": name or (self.name if self.source == "random" else self.source),
             "layers": self.backbone.layers if self.pyramid else list(info.out_indices),

@@ -27,6 +27,7 @@ from .normals import NormalsTask
 from .rebuilding import rebuilt
 from .results import finite, result_of
 from .segmentation import SegmentationTask
+from .shared_card import without_paths
 from .stored_card import check_stored
 from .stored_task import CARD
 from .sweep import without_sweep
@@ -45,7 +46,8 @@ def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> 
         source: A checkpoint of a training run, a directory that ``export`` wrote, or the Hugging Face id of one that
             ``push`` uploaded (``owner/name``, or ``owner/name@revision``). A path that exists wins.
         backbone: Where the backbone's weights are now (path, name or Hugging Face id), or an Extractor that is in use
-            already; by default where they were in training.
+            already; by default where they were in training. An export names no path: where the weights lay on a disk,
+            it has to be said where they are, unless they are the published ones of that name.
 
     Raises:
         ValueError: The file is damaged or not ours, the backbone's weights are not those of the training, or the hub
@@ -85,7 +87,7 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
             files.enter_context(whole_file(directory / name)) for name in (PAGE, DESCRIPTION, WEIGHTS)
         )
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
-        content = _plain(card) | _tested(path) | {"arguments": args, "sha256": file_sha256(weights)}
+        content = without_paths(_plain(card) | _tested(path) | {"arguments": args, "sha256": file_sha256(weights)})
         description.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         page.write_text(model_card(content), encoding="utf-8")
     return directory / WEIGHTS

@@ -1,9 +1,17 @@
 """The README.md of an exported head: what a page of the Hugging Face hub shows."""
 
+import html
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from siglip2_backbone.hub import HUB_ID
+
+# what Markdown, or the hub's additions to it, read as markup; an underscore within a word is none
+_MARKUP = re.compile(r'[\\`*{}\[\]()#+!|~$:@^=".]|(?<![^\W_])_|_(?![^\W_])')
 
 
 def model_card(card: Mapping[str, Any]) -> str:
@@ -21,9 +29,9 @@ def model_card(card: Mapping[str, Any]) -> str:
 def _front_matter(card: Mapping[str, Any]) -> str:
     """What the hub reads."""
     hub_id = _hub_id(card)
-    base = [f"base_model: {hub_id.partition('@')[0]}"] if hub_id else []
-    tags = ["siglip2", "dense-features", card["task"]]
-    return "\n".join(["---", "library_name: siglip2-backbone", *base, "tags:", *(f"- {tag}" for tag in tags), "---"])
+    base = {"base_model": hub_id.partition("@")[0]} if hub_id else {}
+    known = {"library_name": "siglip2-backbone", **base, "tags": ["siglip2", "dense-features", str(card["task"])]}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---"
 
 
 def _hub_id(card: Mapping[str, Any]) -> str | None:
@@ -39,9 +47,9 @@ def _introduction(card: Mapping[str, Any]) -> str:
     useless = backbone["source"] == "random" and tune != "full"
     random = " They were random, so the head is of use to nobody else." if useless else ""
     return (
-        f"# {card['task'].capitalize()} on {backbone['name']}\n\n"
-        f"A head for {card['task']} on `{backbone['name']}`{tuned.get(tune, '')}. Fingerprint of the backbone's "
-        f"weights{before}: `{backbone['fingerprint']}`.{random}"
+        f"# {_text(card['task'].capitalize())} on {_text(backbone['name'])}\n\n"
+        f"A head for {_text(card['task'])} on {_code(backbone['name'])}{tuned.get(tune, '')}. Fingerprint of the "
+        f"backbone's weights{before}: {_code(backbone['fingerprint'])}.{random}"
     )
 
 
@@ -49,7 +57,9 @@ def _usage(card: Mapping[str, Any]) -> str:
     """How it is loaded; weights that lay on a disk have to be named."""
     source = _hub_id(card)
     needed = source or f"path or id of {card['backbone']['name']} with the fingerprint above"
-    backbone = "" if source or card["reading"]["tune"] == "full" else f', backbone="{needed}"'
+    backbone = (
+        "" if source or card["reading"]["tune"] == "full" else f", backbone={json.dumps(needed, ensure_ascii=False)}"
+    )
     return (
         "```python\nimport heads  # pip install siglip2-backbone\n\n"
         f'task = heads.load("OWNER/NAME or the folder of this file"{backbone})\n'
@@ -68,8 +78,8 @@ def _measurements(card: Mapping[str, Any]) -> list[str]:
 
 
 def _split(title: str, metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    rows = [(name.rpartition("/")[2], _number(value)) for name, value in metrics.items()]
-    how = [(key, f"`{value}`") for key, value in protocol.items()]
+    rows = [(_text(name.rpartition("/")[2]), _number(value)) for name, value in metrics.items()]
+    how = [(_text(key), _code(value).replace("|", "\\|")) for key, value in protocol.items()]
     return f"## {title}\n\n{_table('metric', 'value', rows)}\n\n{_table('protocol', '', how)}"
 
 
@@ -77,7 +87,9 @@ def _classes(card: Mapping[str, Any]) -> str:
     """Names and colours in the order of the label values."""
     if "classes" not in card:
         return ""
-    rows = [(f"{i} {name}", ", ".join(map(str, rgb))) for i, (name, rgb) in enumerate(card["classes"].items())]
+    rows = [
+        (f"{i} {_text(name)}", _text(", ".join(map(str, rgb)))) for i, (name, rgb) in enumerate(card["classes"].items())
+    ]
     return f"## Classes\n\n{_table('label', 'colour (R, G, B)', rows)}"
 
 
@@ -87,9 +99,16 @@ def _number(value: float | None) -> str:
 
 def _table(first: str, second: str, rows: list[tuple[str, str]]) -> str:
     lines = [(first, second), ("---", "---"), *rows]
-    return "\n".join(f"| {_cell(a)} | {_cell(b)} |" for a, b in lines)
+    return "\n".join(f"| {a} | {b} |" for a, b in lines)
 
 
-def _cell(text: str) -> str:
-    """Text that neither ends a cell nor becomes markup of the page."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+def _text(name: str) -> str:
+    """A name as it is, which neither ends a cell nor becomes markup of the page."""
+    return _MARKUP.sub(r"\\\g<0>", html.escape(" ".join(str(name).split()), quote=False))
+
+
+def _code(value: object) -> str:
+    """A value between more backticks than it has in a row itself."""
+    text = " ".join(str(value).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"

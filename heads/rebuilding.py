@@ -16,6 +16,7 @@ from .decoders import DECODERS
 from .detectors import DETECTORS
 from .extractor import Extractor, build_backbone
 from .losses import SegmentationLoss
+from .shared_card import from_disk
 
 _EXTRACTOR = inspect.signature(Extractor).parameters.keys()
 _COUNTS = ("layers", "encoder_layers")  # arguments of a head that say how often something is repeated
@@ -86,8 +87,18 @@ def _extractor(
             _check_backbone(args, state)
         return Extractor(**args)
     except ValueError as error:
-        hint = "" if backbone is not None else f" It is the backbone of {source}: pass backbone= if it has moved."
-        raise ValueError(f"{error}{hint}") from error
+        raise ValueError(str(error) if backbone is not None else _wanted(source, args, card, error)) from error
+
+
+def _wanted(source: str, args: Mapping[str, Any], card: Mapping[str, Any], error: ValueError) -> str:
+    """Message for a backbone that is not where it was, or of which an export knows no place."""
+    stored = card["backbone"]
+    if not from_disk(card) or args["backbone"] != stored["name"]:
+        return f"{error} It is the backbone of {source}: pass backbone= if it has moved."
+    return (
+        f"{source} was trained on {stored['name']} with the weights of {stored['source']!r} (fingerprint "
+        f"{stored['fingerprint'][:12]}), which lay on a disk: pass backbone= with their path or Hugging Face id."
+    )
 
 
 def _check_backbone(args: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

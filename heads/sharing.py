@@ -9,6 +9,8 @@ from siglip2_backbone.hub import HUB_ID
 from siglip2_backbone.json_files import read_json
 
 from .loading import DESCRIPTION, FILES, PAGE, read_export
+from .model_card import model_card
+from .shared_card import without_paths
 
 _MESSAGE = "Upload a head of siglip2-backbone"
 
@@ -16,7 +18,7 @@ _MESSAGE = "Upload a head of siglip2-backbone"
 def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
     """Upload ``head.safetensors``, ``head.json`` and ``README.md`` in one commit, and nothing else of the folder.
 
-    Where the backbone came from a path, what is uploaded names its architecture instead.
+    Nothing that is uploaded has a path of this machine, see :func:`heads.shared_card.without_paths`.
 
     Args:
         directory: A directory that ``export`` wrote.
@@ -60,14 +62,14 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
 
 
 def _copy(folder: Path, copy: Path) -> None:
-    """The files of an export, without a path of this machine."""
+    """The files of an export, without a path of this machine, which exports of earlier versions may have."""
     for name in FILES:
         shutil.copyfile(folder / name, copy / name)
     card = read_json(copy / DESCRIPTION)
-    backbone, arguments = card["backbone"], card["arguments"]
-    if backbone["source"] != "random" and not HUB_ID.fullmatch(backbone["source"]):
-        backbone["source"] = arguments["backbone"] = backbone["name"]
-    (copy / DESCRIPTION).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    shared = without_paths(card)
+    (copy / DESCRIPTION).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
+    if (copy / PAGE).read_text(encoding="utf-8") == model_card(card):  # nobody has edited it
+        (copy / PAGE).write_text(model_card(shared), encoding="utf-8")
 
 
 def _token() -> str:

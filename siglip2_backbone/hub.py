@@ -75,3 +75,17 @@ def _reachable(repo: str, probe: str, revision: str | None) -> bool:
     except Exception:  # its transport library differs from version to version, and so do the errors
         return False
     return True
+
+
+def shared_source(source: str) -> str:
+    """What a file that leaves this machine says of where weights come from.
+
+    Args:
+        source: A Hugging Face id, a web address, "random", or a path.
+
+    Returns:
+        All of it, or the last part of a path.
+    """
+    path = Path(source.removeprefix("local-dir:")).expanduser()
+    elsewhere = HUB_ID.fullmatch(source) or source.startswith(("https://", "http://"))
+    return source if elsewhere and not path.exists() else path.absolute().name

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .features import FeatureMaps
 from .files import sync
 from .fingerprint import fingerprint
+from .hub import shared_source
 
 INPUT = "image"
 POOLED = "pooled"
@@ -94,6 +95,7 @@ def export_onnx(
     patch = features.feature_info.reduction()[0]
     grids = _grids(features, size, patch)
     program = _program(model, patch)
+    _forget_traces(program.model)
     program.model.metadata_props.update(_card(features, patch))
     with _whole_files(path) as partial:
         program.save(partial)
@@ -150,11 +152,26 @@ def _program(model: _Outputs, patch: int) -> Any:
         )
 
 
+def _forget_traces(model: Any) -> None:
+    """Drop what torch notes about each node for those who debug its exporter: stack traces, with this machine's paths.
+
+    Args:
+        model: The onnx_ir.Model.
+    """
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    nodes = [node for graph in graphs for node in graph.all_nodes()]
+    values = [v for graph in graphs for v in (*graph.inputs, *graph.initializers.values())]
+    values += [value for node in nodes for value in node.outputs]
+    for entry in (model, *model.functions.values(), *graphs, *nodes, *values):
+        entry.metadata_props.clear()
+        entry.doc_string = None
+
+
 def _card(features: FeatureMaps, patch: int) -> dict[str, str]:
     cfg = features.pretrained_cfg
     return {
         "model": cfg["architecture"],
-        "source": cfg["source"],
+        "source": shared_source(cfg["source"]),
         "fingerprint": fingerprint(features),
         "norm": json.dumps(features.norm),
         "patch": str(patch),

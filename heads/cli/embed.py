@@ -34,7 +34,9 @@ def run(command: str, arguments: list[str]) -> None:
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
     card = weights | {
         "normalized": json.dumps(args.normalize),
-        "images": json.dumps([str(path) for path in paths]),
+        "images": json.dumps(
+            [path.name for path in paths]
+        ),  # no two share a stem, and a path would tell of this machine
     }
     if not sizes.fixed:
         card["sizes"] = json.dumps(resized)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.factory import a_pyramid, pyramid_of
+from siglip2_backbone.hub import shared_source
 from siglip2_backbone.partials import check_name
 from siglip2_backbone.preprocess import MAX_PATCHES, naflex_size, normalize, squash
 
@@ -144,10 +145,10 @@ def input_sizes(args: argparse.Namespace, model: FeatureMaps) -> InputSizes:
 
 
 def weights_card(model: FeatureMaps, sizes: InputSizes) -> dict[str, str]:
-    """What every output says about the model and the size of its input, as safetensors metadata."""
+    """What every output says about the model and the size of its input, as safetensors metadata; no path is in it."""
     return {
         "model": model.pretrained_cfg["architecture"],
-        "source": model.pretrained_cfg["source"],
+        "source": shared_source(model.pretrained_cfg["source"]),
         "fingerprint": fingerprint(model),
         **sizes.card(),
     }

@@ -85,11 +85,20 @@ def test_every_way_back_predicts_the_same(trained, checkpoint, picture, tmp_path
         heads.load(path),
         heads.load(str(path), backbone=str(checkpoint)),
         heads.load(path, backbone=extractor),
-        heads.load(tmp_path / "head"),
+        heads.load(tmp_path / "head", backbone=checkpoint),
         SegmentationTask.load_from_checkpoint(path),
     ):
         assert torch.equal(again.predict(picture), expected)
         assert again.colours == task.colours and again.img_size == task.img_size
+
+
+def test_an_export_names_no_place_of_this_machine_and_asks_for_the_weights(trained, checkpoint, tmp_path):
+    folder = heads.export(trained[1], tmp_path / "head").parent
+    assert not any(str(place).encode() in p.read_bytes() for p in folder.iterdir() for place in (checkpoint, tmp_path))
+    assert read_card(folder)["backbone"]["source"] == checkpoint.name
+    asked = rf"head was trained on siglip2_tiny_patch8_128 with the weights of '{checkpoint.name}' \(fingerprint \w+\)"
+    with pytest.raises(ValueError, match=rf"{asked}, which lay on a disk: pass backbone= with their path"):
+        heads.load(folder)
 
 
 def test_export_is_the_head(trained, tmp_path):
@@ -291,7 +300,7 @@ def test_what_is_in_the_way_of_an_export_stays(trained, tmp_path):
         assert [p.name for p in (tmp_path / name[:6]).iterdir()] == [name]
 
 
-def test_a_page_that_somebody_wrote_is_not_replaced(trained, tmp_path):
+def test_a_page_that_somebody_wrote_is_not_replaced(trained, checkpoint, tmp_path):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "README.md").write_text("mine")
     with pytest.raises(ValueError, match=r"README\.md is not as `siglip2 export` wrote it"):
@@ -304,7 +313,7 @@ def test_a_page_that_somebody_wrote_is_not_replaced(trained, tmp_path):
     with pytest.raises(ValueError, match="not as `siglip2 export` wrote it"):
         heads.export(trained[1], tmp_path / "head")
     assert "license: mit" in page.read_text()
-    heads.load(tmp_path / "head")
+    heads.load(tmp_path / "head", backbone=checkpoint)
 
 
 def test_the_page_of_an_export_is_that_of_its_card(trained, tmp_path):
@@ -320,7 +329,7 @@ def offline(tmp_path, monkeypatch):
     return tmp_path / "cache" / "models--somebody--head"
 
 
-def test_a_head_is_loaded_by_its_hub_id(trained, picture, offline, tmp_path, monkeypatch):
+def test_a_head_is_loaded_by_its_hub_id(trained, checkpoint, picture, offline, tmp_path, monkeypatch):
     commit = offline / "snapshots" / ("0" * 40)
     heads.export(trained[1], commit)
     for ref in ("main", "v2"):
@@ -328,7 +337,7 @@ def test_a_head_is_loaded_by_its_hub_id(trained, picture, offline, tmp_path, mon
         (offline / "refs" / ref).write_text(commit.name)
     expected = trained[0].predict(picture)
     for hub_id in ("somebody/head", "somebody/head@v2", f"somebody/head@{commit.name}"):
-        assert torch.equal(heads.load(hub_id).predict(picture), expected)
+        assert torch.equal(heads.load(hub_id, checkpoint).predict(picture), expected)
     with pytest.raises(ValueError, match=r"somebody/head@v3 is neither a path here nor complete in .* cache"):
         heads.load("somebody/head@v3")
     (tmp_path / "somebody" / "head").mkdir(parents=True)  # a path wins

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -53,3 +55,38 @@ def test_a_head_on_random_weights_is_said_to_be_useless():
     random = {"backbone": CARD["backbone"] | {"source": "random"}}
     assert "of use to nobody else" in model_card(CARD | random)
     assert "of use to nobody else" not in model_card(CARD | random | {"reading": {"tune": "full"}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a|b",
+        "**bold**",
+        "_slanted_",
+        "[click](https://example.org)",
+        "![x](https://example.org/x.png)",
+        "`code`",
+        "<script>alert(1)</script>",
+        "&lt;",
+        "$x^2$",
+        "~~gone~~",
+        ":smile: @somebody www.example.org",
+        "back\\slash\\|",
+        "two\nlines\n---\nlicense: mit",
+    ],
+)
+def test_a_class_is_called_on_the_page_what_it_is_called(name):
+    page = model_card(CARD | {"classes": {name: [1, 2, 3]}})
+    row = page.splitlines()[-1]
+    first = re.fullmatch(r"\| 0 (.*) \| 1, 2, 3 \|", row)[1]
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|*`\[\]$~:@<>!]", first)  # every sign of markup has its backslash
+    shown = re.sub(r"\\(\W|_)", r"\1", first).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    assert shown == " ".join(name.split())
+    assert front_matter(page) == front_matter(model_card(CARD))
+
+
+def test_values_and_names_of_a_strangers_card_stay_values():
+    strange = {"task": "x\nlicense: mit", "protocol": {"split": "a`b``c | d"}, "classes": {}}
+    page = model_card(CARD | strange)
+    assert "| split | ``` a`b``c \\| d ``` |" in page
+    assert front_matter(page)["tags"][-1] == "x\nlicense: mit" and "license" not in front_matter(page)

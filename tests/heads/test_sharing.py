@@ -1,5 +1,7 @@
 """Pushing to a hub that stands in for the real one: nothing here reaches a network."""
 
+import json
+import shutil
 import types
 
 import huggingface_hub
@@ -9,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 import heads
 from heads.cli import main
+from heads.model_card import model_card
 from heads.stored_task import CARD
 
 TOKEN = "hf_secret"
@@ -73,8 +76,15 @@ def test_exactly_the_three_files_are_uploaded(head, hub):
 
 
 def test_no_path_of_this_machine_is_uploaded_and_the_head_still_loads(head, hub, checkpoint, tmp_path):
-    assert str(checkpoint) in (head / "head.json").read_text()
-    heads.push(head, "me/head")
+    older = tmp_path / "older"  # exports of earlier versions have paths
+    shutil.copytree(head, older)
+    card = json.loads((head / "head.json").read_text())
+    card["backbone"]["source"] = card["arguments"]["backbone"] = str(checkpoint)
+    card |= {"metrics": {"val/mIoU": 0.5}, "protocol": {"folders": [str(checkpoint / "val"), "valannot"]}}
+    (older / "head.json").write_text(json.dumps(card))
+    (older / "README.md").write_text(model_card(card))
+    assert str(checkpoint) in model_card(card)
+    heads.push(older, "me/head")
     for name, content in hub.files["me/head"].items():
         assert str(checkpoint).encode() not in content
         (tmp_path / name).write_bytes(content)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -50,6 +51,17 @@ def test_the_file_says_whose_weights_it_holds(export, tmp_path):
     assert (card["patch"], json.loads(card["norm"])) == ("8", True)
     axes = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert axes == ["batch", 3, "8*rows", "8*columns"]
+
+
+def test_the_file_has_no_path_of_this_machine(program, monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx_export, "_program", lambda *_: program)
+    features = features_of()
+    features.model.pretrained_cfg["source"] = str(tmp_path / "weights")
+    export_onnx(features, tmp_path / "tower.onnx")
+    content = (tmp_path / "tower.onnx").read_bytes()
+    package, libraries = Path(onnx_export.__file__).parent, Path(torch.__file__).parent
+    assert not any(str(place).encode() in content for place in (package, libraries, tmp_path, Path.home(), Path.cwd()))
+    assert b".py" not in content and b"weights" in content
 
 
 def test_a_size_to_check_first(export, tmp_path):

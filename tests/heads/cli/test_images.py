@@ -39,6 +39,7 @@ def test_features_are_the_backbones(photos, checkpoint, tmp_path, capsys):
     torch.testing.assert_close(stored["layer_3"], maps[1][0], atol=1e-5, rtol=1e-5)
     with safe_open(out / "a.safetensors", "pt") as file:
         card = file.metadata()
+    assert str(checkpoint) not in str(card)
     assert json.loads(card["grid"]) == [8, 12] and json.loads(card["original_size"]) == [50, 70]
     assert card["fingerprint"] == fingerprint(create_backbone(checkpoint, pooled=True))
     assert card["fingerprint"] in capsys.readouterr().out
@@ -55,6 +56,10 @@ def test_fingerprint_does_not_depend_on_the_layers(photos, checkpoint, tmp_path,
 def test_embeddings_are_the_map_heads(photos, checkpoint, tmp_path, normalize):
     path = tmp_path / "e.safetensors"
     assert main(["embed", str(photos), "--model", str(checkpoint), *normalize, "--output", str(path)]) == 0
+    with safe_open(path, "pt") as file:
+        card = file.metadata()
+    assert json.loads(card["images"]) == ["a.png", "b.jpg"] and card["source"] == checkpoint.name
+    assert not any(str(place).encode() in path.read_bytes() for place in (photos, checkpoint))
     found = load_file(path)["embeddings"]
     backbone = create_backbone(checkpoint, pooled=True).eval()
     expected = torch.cat([backbone.forward_pooled(prepared(photos / n))[1] for n in ("a.png", "b.jpg")])
