@@ -6,7 +6,7 @@ from reprlib import repr as shortened
 from typing import Any, NoReturn
 
 from .annotations import Entry
-from .instance_masks import ROUNDING, finite_numbers, mask_area, mask_problem
+from .instance_masks import ROUNDING, Extent, finite_numbers, inspect_mask, mask_area
 
 Invalid = tuple[Entry, str]
 """An annotation whose box, area or mask is wrong, and what is wrong with it."""
@@ -65,22 +65,30 @@ def _reference_problem(row: Any, seen: set[int], images: Mapping[int, Entry], ca
     return None
 
 
-def invalid_annotations(rows: Iterable[Entry], images: Mapping[int, Entry], *, masks: bool) -> list[Invalid]:
+def invalid_annotations(
+    rows: Iterable[Entry], images: Mapping[int, Entry], *, masks: bool, extents: list[Extent | None] | None = None
+) -> list[Invalid]:
     """Annotations whose box, area or mask is wrong.
 
     Args:
         rows: Annotations whose ids fit.
         images: The images by id, with ``width`` and ``height``.
-        masks: Whether each needs a segmentation; without it none is looked at.
+        masks: Whether each needs a segmentation; without it none can be wrong.
+        extents: A list that takes the extent of each annotation's polygons, which is known here; ``None`` where they
+            cannot be read, and for RLE.
     """
     found = []
     for row in rows:
         image = images[row["image_id"]]
         problem = _box_problem(row.get("bbox"), image) or _area_problem(row.get("area"))
-        if not problem and masks:
-            problem = mask_problem(row.get("segmentation"), image["height"], image["width"])
+        segmentation, extent = row.get("segmentation"), None
+        if masks or (extents is not None and isinstance(segmentation, list) and segmentation):
+            mask, extent = inspect_mask(segmentation, image["height"], image["width"])
+            problem = problem or (mask if masks else None)
         if problem:
             found.append((row, problem))
+        if extents is not None:
+            extents.append(extent)
     return found
 
 
@@ -113,7 +121,7 @@ def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[i
         A sentence if all boxes that leave their image would be right so, and whether nothing in the file speaks against
         it: no box that is right as it is would be wrong.
     """
-    wrong = [row for row, _ in invalid if _is_box(row.get("bbox")) and _leaves(row, images)]
+    wrong = [row for row, _ in invalid if is_box(row.get("bbox")) and _leaves(row, images)]
     if not wrong or not all(_right_as_corners(row, images) for row in wrong):
         return "", False
     passed = {row["id"] for row, _ in invalid}
@@ -129,7 +137,7 @@ def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[i
 
 
 def _box_problem(box: Any, image: Entry) -> str | None:
-    if not _is_box(box):
+    if not is_box(box):
         return f"has bbox {shortened(box)}; expected four finite numbers, [left, top, width, height] in pixels"
     left, top, width, height = box
     if width <= 0 or height <= 0:
@@ -142,7 +150,8 @@ def _box_problem(box: Any, image: Entry) -> str | None:
     return None
 
 
-def _is_box(box: Any) -> bool:
+def is_box(box: Any) -> bool:
+    """Whether something is a list of four finite numbers."""
     return isinstance(box, list) and len(box) == 4 and finite_numbers(box)
 
 
@@ -161,7 +170,7 @@ def _leaves(row: Entry, images: Mapping[int, Entry]) -> bool:
 
 def _right_as_corners(row: Entry, images: Mapping[int, Entry]) -> bool:
     box: Any = row.get("bbox")
-    if not _is_box(box):
+    if not is_box(box):
         return False
     left, top, right, bottom = box
     return right > left and bottom > top and _inside(left, top, right, bottom, images[row["image_id"]])

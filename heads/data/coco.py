@@ -54,7 +54,7 @@ class COCODetection(PublishedDetection):
     def published(self, name: str, base: Path) -> Annotations:
         """A split from its json."""
         path = base / "annotations" / f"instances_{name}2017.json"
-        return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks)
+        return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks, as_published=True)
 
     def image_folder(self, name: str) -> Path:
         """The folder of a split's images."""

@@ -1,6 +1,7 @@
 """COCO's and LVIS's annotations of objects, read from json and checked."""
 
 import json
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from reprlib import repr as shortened
@@ -8,15 +9,28 @@ from typing import Any
 
 from siglip2_backbone.json_files import parse_json
 
-from .annotation_checks import LONGEST, complete, corners, invalid_annotations, name_of, reference_problems, refuse
+from .annotation_checks import (
+    LONGEST,
+    Invalid,
+    complete,
+    corners,
+    invalid_annotations,
+    name_of,
+    reference_problems,
+    refuse,
+)
 from .annotations import Annotations, Entry
+from .boxes_and_masks import BoxesAndMasks, empty_masks
+from .instance_masks import Extent
 
 _LISTS = ("images", "annotations", "categories")
 _EXPECTED = "expected COCO's annotations of objects, an object with the lists images, annotations and categories"
 _FREQUENCIES = ("r", "c", "f")  # of LVIS: rare, common, frequent
 
 
-def read_coco(path: Path, *, skip_invalid: bool = False, masks: bool = False, lvis: bool = False) -> Annotations:
+def read_coco(
+    path: Path, *, skip_invalid: bool = False, masks: bool = False, lvis: bool = False, as_published: bool = False
+) -> Annotations:
     """Read a json like COCO's ``instances_val2017.json``.
 
     Boxes and masks may lie 1 px beyond their image, which is rounding, and stay as they are. An absent ``iscrowd`` is
@@ -24,17 +38,24 @@ def read_coco(path: Path, *, skip_invalid: bool = False, masks: bool = False, lv
     that is free, because pycocotools takes 0 for no match and would count what matches it as wrong. An image without
     ``file_name`` gets the last two parts of its ``coco_url``, as LVIS v1 means it.
 
+    Where an object has a mask that can be read, its box must lie around it, up to 3 px and a twentieth of the mask's
+    side; crowds are left aside. A file of which most boxes do not is refused, because its boxes mean something else.
+
     Args:
         path: The file.
         skip_invalid: Pass over annotations whose box, area or mask is wrong, and list them in ``skipped``. COCO's own
             train2017 has two (ids 918 and 2206849, of height 0).
-        masks: Each annotation needs a ``segmentation``; without it none is looked at, and those there are stay.
+        masks: Each annotation needs a ``segmentation`` that covers a pixel; without it none can be wrong, and those
+            there are stay.
         lvis: Images and categories need what LVIS's federated scoring asks for: ``neg_category_ids`` and
             ``not_exhaustive_category_ids``, and ``frequency``.
+        as_published: The file is a public data set's. Single boxes that lie elsewhere than their masks, and masks
+            without a pixel, are part of it and stay, so that scores can be compared.
 
     Raises:
         ValueError: The file is missing, damaged or of another kind; an id is missing, doubled or names nothing; a
-            file name leaves the image folder; or a box, an area or a mask is wrong.
+            file name leaves the image folder or is that of two images; a box, an area or a mask is wrong; or most
+            boxes lie elsewhere than their masks.
 
     Source: https://cocodataset.org/#format-data; https://www.lvisdataset.org/dataset
     """
@@ -47,7 +68,8 @@ def read_coco(path: Path, *, skip_invalid: bool = False, masks: bool = False, lv
     wrong = reference_problems(rows, by_id, ids)
     if wrong:
         refuse(path, wrong, "annotations", "Correct it, or leave the annotation out.")
-    kept, skipped = _valid(path, rows, by_id, skip_invalid=skip_invalid, masks=masks)
+    options = {"skip_invalid": skip_invalid, "masks": masks, "as_published": as_published}
+    kept, skipped = _valid(path, rows, by_id, **options)
     for row in kept:
         complete(row, by_id[row["image_id"]], masks=masks)
         if row["id"] == 0:
@@ -56,10 +78,10 @@ def read_coco(path: Path, *, skip_invalid: bool = False, masks: bool = False, lv
 
 
 def _valid(
-    path: Path, rows: list[Entry], images: dict[int, Entry], *, skip_invalid: bool, masks: bool
+    path: Path, rows: list[Entry], images: dict[int, Entry], *, skip_invalid: bool, masks: bool, as_published: bool
 ) -> tuple[list[Entry], list[str]]:
     """Annotations that are right, and a line about each that is not."""
-    invalid = invalid_annotations(rows, images, masks=masks)
+    invalid = _invalid(path, rows, images, masks=masks, as_published=as_published)
     lines = [f"{name_of(row, images)} {problem}" for row, problem in invalid]
     hint, certain = corners(rows, invalid, images)
     if invalid and (certain or not skip_invalid):
@@ -74,6 +96,29 @@ def _valid(
             path, [f"{relative}; expected pixels"], "", "Multiply them with the width and the height of their image."
         )
     return kept, lines
+
+
+def _invalid(
+    path: Path, rows: list[Entry], images: dict[int, Entry], *, masks: bool, as_published: bool
+) -> list[Invalid]:
+    """Annotations that are wrong by themselves, or whose box and mask contradict each other.
+
+    Raises:
+        ValueError: Most boxes of the file lie elsewhere than their masks.
+    """
+    extents: list[Extent | None] = []
+    invalid = invalid_annotations(rows, images, masks=masks, extents=extents)
+    both = BoxesAndMasks(rows, images, extents)
+    if both.most:
+        refuse(path, both.lines(), "annotations", both.hint())
+    if as_published:
+        return invalid
+    wrong = {row["id"] for row, _ in invalid}
+    if masks:
+        empty = empty_masks([row for row in rows if row["id"] not in wrong], images)
+        invalid += empty
+        wrong |= {row["id"] for row, _ in empty}
+    return invalid + [(row, problem) for row, problem in both.elsewhere if row["id"] not in wrong]
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -155,6 +200,7 @@ def _images(path: Path, rows: list[Any], federated: set[int] | None) -> list[Ent
 
 def _image_problems(rows: list[Any], federated: set[int] | None) -> Iterator[str]:
     seen: dict[int, Entry] = {}
+    files: dict[str, Entry] = {}
     for place, row in enumerate(rows):
         if not isinstance(row, dict) or type(row.get("id")) is not int:
             yield f"images[{place}] is {shortened(row)}; expected an object with id, a whole number"
@@ -167,6 +213,7 @@ def _image_problems(rows: list[Any], federated: set[int] | None) -> Iterator[str
         other = seen.setdefault(row["id"], row)
         if other is not row:
             problem = f"has the id of {other.get('file_name')}; expected each id once"
+        problem = problem or _doubled_file(row, files)
         if problem:
             yield f"image {row['id']}, {row.get('file_name')}, {problem}"
 
@@ -178,6 +225,17 @@ def _file_problem(row: Entry) -> str | None:
     if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":" or ".." in name.split("/"):
         return "leaves the image folder; expected a path below it, without .. and with / between folders"
     return None
+
+
+def _doubled_file(row: Entry, files: dict[str, Entry]) -> str | None:
+    """Whether another image has the same file; ``./a.png`` and ``a.png`` are one."""
+    other = files.setdefault(posixpath.normpath(row["file_name"]), row)
+    if other is row:
+        return None
+    return (
+        f"is the same file as image {other['id']}, {other['file_name']}; expected one entry for each file. The objects "
+        "of one entry would be background in the other: give the annotations of both one image_id"
+    )
 
 
 def _size_problem(row: Entry) -> str | None:

@@ -1,6 +1,8 @@
 """Masks of instances: COCO's polygons and run lengths to pixels, and back."""
 
 import math
+import re
+from operator import mul, sub
 from reprlib import repr as shortened
 from typing import Any
 
@@ -14,7 +16,13 @@ from .annotations import Entry
 ROUNDING = 1.0
 """How far a box or a mask may lie beyond its image [px]: sizes and places are rounded apart from each other."""
 
+Extent = tuple[float, float, float, float]
+"""Left, top, right and bottom of a mask [px]."""
+
 _FEWEST = 6  # numbers of a polygon: three points
+_SMALL = 4.0  # [px2]; larger polygons have a pixel and need not be drawn to know it
+_NUMBERS = re.compile("(?:[P-o]{0,6}[0-O])+")  # of compressed RLE, see ``_decompressed``
+_AT_ONCE = 10_000  # RLE that pycocotools has in memory twice
 _POLYGONS = "expected a list of polygons, each [x1, y1, x2, y2, x3, y3, ...] in pixels, or RLE"
 
 
@@ -67,14 +75,99 @@ def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
         height: Of the image [px].
         width: Of the image [px].
     """
+    return inspect_mask(segmentation, height, width)[0]
+
+
+def inspect_mask(segmentation: Any, height: int, width: int) -> tuple[str | None, Extent | None]:
+    """What is wrong with a segmentation, as :func:`mask_problem` says it, and the extent of polygons that are right.
+
+    RLE has its extent from :func:`rle_extents`, which is fast for many at once.
+
+    Args:
+        segmentation: What an annotation has under this key.
+        height: Of the image [px].
+        width: Of the image [px].
+    """
     if segmentation is None:
-        return f"has no segmentation; {_POLYGONS}"
+        return f"has no segmentation; {_POLYGONS}", None
     if isinstance(segmentation, dict):
-        return _rle_problem(segmentation, height, width)
+        return _rle_problem(segmentation, height, width), None
     if not isinstance(segmentation, list) or not segmentation:
-        return f"has segmentation {shortened(segmentation)}; {_POLYGONS}"
-    found = ((number, _polygon_problem(p, height, width)) for number, p in enumerate(segmentation, 1))
-    return next((f"has a segmentation whose polygon {number} {problem}" for number, problem in found if problem), None)
+        return f"has segmentation {shortened(segmentation)}; {_POLYGONS}", None
+    extents = []
+    for number, polygon in enumerate(segmentation, 1):
+        problem, extent = _inspect_polygon(polygon, height, width)
+        if extent is None:
+            return f"has a segmentation whose polygon {number} {problem}", None
+        extents.append(extent)
+    if len(extents) == 1:
+        return None, extents[0]
+    lefts, tops, rights, bottoms = zip(*extents, strict=True)
+    return None, (min(lefts), min(tops), max(rights), max(bottoms))
+
+
+def rle_extents(segmentations: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> list[Extent | None]:
+    """Extents of RLE, fast; ``None`` for what cannot be read.
+
+    pycocotools reads compressed strings, once it is sure that their characters are safe to read. It takes an empty run
+    for a pixel or more, so look at what matters by :func:`rle_extent` again.
+
+    Args:
+        segmentations: Whatever annotations have, if it is a dict.
+        sizes: Height and width of the image of each [px].
+    """
+    found: list[Extent | None] = [None] * len(segmentations)
+    safe = []
+    for place, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+        counts = segmentation.get("counts")
+        if isinstance(counts, str) and segmentation.get("size") == list(size) and _NUMBERS.fullmatch(counts):
+            safe.append(place)
+        elif isinstance(counts, list):
+            found[place] = rle_extent(segmentation, *size)
+    for start in range(0, len(safe), _AT_ONCE):
+        part = safe[start : start + _AT_ONCE]
+        boxes = rle.toBbox([segmentations[place] for place in part])
+        boxes[:, 2:] += boxes[:, :2]
+        for place, box in zip(part, boxes.tolist(), strict=True):
+            found[place] = tuple(box)
+    return found
+
+
+def rle_extent(segmentation: dict[str, Any], height: int, width: int) -> Extent | None:
+    """Extent of the pixels of RLE, exact; ``None`` where it is wrong or has no pixel.
+
+    Args:
+        segmentation: RLE, compressed or not.
+        height: Of the image [px].
+        width: Of the image [px].
+    """
+    if _rle_problem(segmentation, height, width):
+        return None
+    runs = np.array(_runs(segmentation["counts"]), np.int64)
+    behind = np.cumsum(runs)[1::2]
+    seen = runs[1::2] > 0
+    first, last = (behind - runs[1::2])[seen], behind[seen] - 1
+    if not len(first):
+        return None
+    left, right = first[0] // height, last[-1] // height + 1
+    if (first // height != last // height).any():  # a run from one column into the next one spans all rows
+        return float(left), 0.0, float(right), float(height)
+    return float(left), float((first % height).min()), float(right), float((last % height).max() + 1)
+
+
+def without_pixel(segmentation: Any, height: int, width: int) -> bool:
+    """Whether a correct segmentation covers no pixel, as polygons of repeated points or of points on a line do.
+
+    Args:
+        segmentation: Polygons or RLE.
+        height: Of the image [px].
+        width: Of the image [px].
+    """
+    if isinstance(segmentation, list):
+        large = sum(map(_polygon_area, segmentation)) > _SMALL
+        return not large and mask_area(segmentation, height, width) == 0
+    counts = segmentation["counts"]
+    return not sum(counts[1::2]) if isinstance(counts, list) else int(rle.area(segmentation)) == 0
 
 
 def finite_numbers(values: list[Any]) -> bool:
@@ -85,19 +178,27 @@ def finite_numbers(values: list[Any]) -> bool:
         return False
 
 
-def _polygon_problem(polygon: Any, height: int, width: int) -> str | None:
+def _inspect_polygon(polygon: Any, height: int, width: int) -> tuple[str, Extent | None]:
+    """What is wrong with a polygon, or nothing and its extent."""
     if not isinstance(polygon, list) or not finite_numbers(polygon):
-        return f"is {shortened(polygon)}; {_POLYGONS}"
+        return f"is {shortened(polygon)}; {_POLYGONS}", None
     if len(polygon) < _FEWEST or len(polygon) % 2:
-        return f"has {len(polygon)} numbers; expected x and y of at least 3 points"
+        return f"has {len(polygon)} numbers; expected x and y of at least 3 points", None
     xs, ys = polygon[::2], polygon[1::2]
-    low, right, bottom = min(polygon), max(xs), max(ys)
-    if low < -ROUNDING or right > width + ROUNDING or bottom > height + ROUNDING:
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    if left < -ROUNDING or top < -ROUNDING or right > width + ROUNDING or bottom > height + ROUNDING:
         return (
-            f"spans x from {min(xs)} to {right} and y from {min(ys)} to {bottom}; expected points inside the image of "
+            f"spans x from {left} to {right} and y from {top} to {bottom}; expected points inside the image of "
             f"{width} x {height} px"
-        )
-    return None
+        ), None
+    return "", (left, top, right, bottom)
+
+
+def _polygon_area(polygon: list[float]) -> float:
+    """Area of a polygon [px2], by the shoelace formula; parts that run the other way round are subtracted."""
+    xs, ys = polygon[::2], polygon[1::2]
+    heights = map(sub, ys[1:] + ys[:1], ys[-1:] + ys[:-1])
+    return abs(sum(map(mul, xs, heights))) / 2
 
 
 def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str | None:

@@ -45,7 +45,7 @@ class LVIS(PublishedDetection):
         """A split from its json."""
         file = f"lvis_v1_{name}.json"
         path = next((p for p in (base / file, base / "annotations" / file) if p.is_file()), base / file)
-        return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks, lvis=True)
+        return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks, lvis=True, as_published=True)
 
     def image_folder(self, name: str) -> Path:
         """The folder that holds COCO's folders of images."""

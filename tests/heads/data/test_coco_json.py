@@ -3,10 +3,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from heads.data.coco_json import read_coco
+from heads.data.instance_masks import encode
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "coco_sample" / "annotations"
 TRIANGLE = [[5, 5, 25, 5, 25, 25]]
@@ -60,12 +62,12 @@ def test_a_file_is_read_with_its_categories_sorted_and_its_empty_images_kept(rea
 
 def test_what_may_be_absent_is_added(read):
     found = content()
-    for annotation in found["annotations"]:
+    for annotation, triangle in zip(found["annotations"], (TRIANGLE, [[30, 10, 45.5, 10, 45.5, 40]]), strict=True):
         del annotation["area"], annotation["iscrowd"]
-        annotation["segmentation"] = TRIANGLE
+        annotation["segmentation"] = triangle
     boxes, masks = read(found), read(found, masks=True)
     assert [(a["area"], a["iscrowd"]) for a in boxes.annotations] == [(400, 0), (465, 0)]
-    assert all(150 < a["area"] < 250 for a in masks.annotations)  # half of 20 x 20 px
+    assert all(150 < a["area"] < 250 for a in masks.annotations)  # half of the boxes
     assert boxes.annotations[0]["segmentation"] == TRIANGLE  # kept though not looked at
 
 
@@ -331,6 +333,84 @@ def test_what_federated_scoring_needs_is_asked_for(read, where, change, message)
     found[where][0] |= change
     refused(read, found, message, lvis=True)
     assert len(read(found).annotations) == 2
+
+
+@pytest.mark.parametrize(("name", "other"), [("./cats.jpg", "cats.jpg"), ("a//b.jpg", "a/b.jpg"), ("c.jpg", "c.jpg")])
+def test_one_file_under_two_ids_is_refused_and_both_are_named(read, name, other):
+    found = content()
+    for image, file_name in zip(found["images"], (other, name), strict=True):
+        image["file_name"] = file_name
+    message = rf"image 4, {re.escape(name)}, is the same file as image 3, {re.escape(other)}; expected one entry"
+    refused(read, found, message)
+
+
+def rle_of(*runs):
+    return {"size": [80, 100], "counts": list(runs)}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[10, 10, 10, 10, 10, 10]],
+        [[10, 10, 20, 20, 30, 30]],
+        [[10, 10, 20, 20, 10, 10], [40, 10, 40, 20, 40, 30]],
+        [[10, 10, 20, 20, 20, 10, 20, 20]],
+        rle_of(8000),
+        rle_of(100, 0, 7900),
+        encode(torch.zeros(80, 100, dtype=torch.bool)),
+    ],
+)
+def test_a_mask_without_a_pixel_is_wrong_where_masks_are_read(read, segmentation):
+    found = content()
+    for annotation in found["annotations"]:
+        left, top, width, height = annotation["bbox"]
+        annotation["segmentation"] = [[left, top, left + width, top, left + width, top + height]]
+    found["annotations"][1]["segmentation"] = segmentation
+    message = r"annotation 12 of image 3, cats\.jpg, has a segmentation that covers no pixel"
+    refused(read, found, message + ".*set skip_invalid", masks=True)
+    kept = read(found, masks=True, skip_invalid=True)
+    assert [a["id"] for a in kept.annotations] == [11] and re.match(message, kept.skipped[0])
+    assert len(read(found, masks=True, as_published=True).annotations) == 2
+
+
+def test_a_polygon_that_crosses_itself_and_one_beside_a_flat_one_have_pixels(read):
+    crossed = [[5, 5, 25, 25, 25, 5, 5, 25]]  # its halves cancel in the shoelace formula
+    beside = [[30, 10, 40, 20, 30, 10], [30, 10, 45.5, 10, 45.5, 40]]
+    found = content()
+    for annotation, segmentation in zip(found["annotations"], (crossed, beside), strict=True):
+        annotation["segmentation"] = segmentation
+    assert len(read(found, masks=True).annotations) == 2
+
+
+def test_sides_that_contradict_each_other_are_refused_though_masks_are_not_wanted(read):
+    found = content([(5, 5, 20, 20), (30, 10, 15, 30), (60, 30, 20, 20)])
+    for annotation in found["annotations"]:
+        left, top, width, height = annotation["bbox"]
+        annotation["segmentation"] = [[left, top, left + width, top, left + width, top + height]]
+    found["annotations"][2]["bbox"] = [20, 30, 20, 20]
+    message = r"annotation 13 of image 3, cats\.jpg, has bbox \[20, 30, 20, 20\], and its mask spans \[60, 30, 20, 20\]"
+    for masks in (False, True):
+        refused(read, found, message + ".*set skip_invalid", masks=masks)
+        kept = read(found, masks=masks, skip_invalid=True)
+        assert [a["id"] for a in kept.annotations] == [11, 12] and re.match(message, kept.skipped[0])
+        assert len(read(found, masks=masks, as_published=True).annotations) == 3
+
+
+def test_a_file_whose_boxes_lie_elsewhere_than_their_masks_is_never_skipped(read):
+    found = content([(8, 50, 20, 12), (30, 60, 20, 8)])
+    for annotation in found["annotations"]:
+        left, below, width, height = annotation["bbox"]
+        top = 80 - below - height
+        annotation["segmentation"] = [[left, top, left + width, top, left + width, top + height]]
+    message = r"annotation 11 .*2 of 2 boxes\. Read as \[left, bottom measured from below.*here \[8, 18, 20, 12\]\."
+    for options in ({}, {"skip_invalid": True}, {"masks": True}, {"as_published": True}):
+        refused(read, found, message, **options)
+
+
+def test_boxes_relative_to_their_image_are_noticed_beside_masks(read):
+    found = content([(0.05, 0.1, 0.5, 0.3)])
+    found["annotations"][0]["segmentation"] = [[5, 8, 55, 8, 55, 32]]
+    refused(read, found, r"no box has a number above 1; expected pixels\. Multiply")
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs ../shared/data/coco_sample")

@@ -3,7 +3,7 @@ import pytest
 import torch
 from pycocotools import mask as rle
 
-from heads.data.instance_masks import encode, instance_mask, mask_area, mask_problem
+from heads.data.instance_masks import encode, instance_mask, mask_area, mask_problem, rle_extent, rle_extents
 
 # of pycocotools 2.0.11's decode, which the library does not call
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -131,3 +131,25 @@ def test_segmentations_that_are_wrong(segmentation, message):
 def test_a_polygon_may_lie_one_pixel_beyond_its_image():
     assert mask_problem([[-1, -1, 61, -1, 61, 41, -1, 41]], *SIZE) is None
     assert instance_mask({"segmentation": [[-1, -1, 61, -1, 61, 41, -1, 41]]}, *SIZE).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_extent_of_run_lengths_is_that_of_their_pixels(seed):
+    mask = blobs(seed)
+    mask[:3] = False
+    ys, xs = mask.nonzero(as_tuple=True)
+    expected = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    for segmentation in (encode(mask), runs(mask)):
+        assert rle_extent(segmentation, *SIZE) == expected
+        assert rle_extents([segmentation], [SIZE]) == [expected]
+
+
+def test_a_run_from_one_column_to_the_next_spans_all_rows():
+    assert rle_extent({"size": list(SIZE), "counts": [30, 20, 2350]}, *SIZE) == (0, 0, 2, 40)
+
+
+def test_what_cannot_be_read_or_has_no_pixel_has_no_extent():
+    wrong = [{}, {"size": list(SIZE), "counts": "o" * 80}, {"size": [60, 40], "counts": GOOD}]
+    wrong += [{"size": list(SIZE), "counts": counts} for counts in ("é", "", GOOD + "o", [2400], [100, 0, 2300], [5])]
+    assert rle_extents(wrong, [SIZE] * len(wrong)) == [None] * len(wrong)
+    assert [rle_extent(one, *SIZE) for one in wrong] == [None] * len(wrong)
