@@ -275,7 +275,7 @@ def test_fit_with_last_starts_where_there_is_nothing(config):
         ("fit", ["--trainer.gradient_clip_val=-1"], "gradient_clip_val is -1"),
         ("fit", ["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches 0; expected"),
         ("fit", ["--trainer.accelerator", "warp"], "invalid accelerator name"),
-        ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory"),
+        ("fit", ["--trainer.default_root_dir", "any.ckpt"], "Not a directory: any.ckpt"),
         ("fit", ["--data.classes", "[a, b, a]"], "'a' twice"),
         ("fit", ["--model.lr=-1e-3"], "lr is -0.001"),
         ("fit", ["--model.sweep", "{lr: [1e-3, 0]}"], "lr is 0"),
