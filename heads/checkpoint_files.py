@@ -78,8 +78,10 @@ def _check_archive(path: Path) -> None:
         members = archive.infolist()
         names = {member.filename for member in members}
         packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        # the mark of a folder, one bit, for which torch leaves the tensor's memory as it was
+        folders = any(member.is_dir() or member.external_attr & 0x10 for member in members)
         unpacked = sum(member.file_size for member in members)
-        if len(names) < len(members) or packed or unpacked > path.stat().st_size:
-            raise zipfile.BadZipFile("a member is there twice, compressed, or larger than the file")
+        if len(names) < len(members) or packed or folders or unpacked > path.stat().st_size:
+            raise zipfile.BadZipFile("a member is there twice, compressed, a folder, or larger than the file")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
