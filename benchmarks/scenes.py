@@ -16,12 +16,12 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-import yaml
 from timing import interleaved
 
 from heads import GeneratedScenes
 from heads.cli import main as siglip2
 from heads.cli.configs import find_config
+from heads.cli.yaml_files import read_yaml
 from heads.data.scenes import render
 from heads.decoders import build_decoder
 from heads.metrics import SegmentationMetrics
@@ -43,9 +43,7 @@ def speed(rounds: int) -> None:
 
 
 def scenes() -> GeneratedScenes:
-    data = GeneratedScenes(
-        **yaml.safe_load(find_config("segmentation/generated_scenes").read_text())["data"]["init_args"]
-    )
+    data = GeneratedScenes(**read_yaml(find_config("segmentation/generated_scenes"))["data"]["init_args"])
     data.setup("fit")
     data.setup("test")
     return data

@@ -1,6 +1,12 @@
-"""Find a config by path or by name."""
+"""Find a config by path or by name, and read it before anybody else does.
+
+A config is trusted code: it may name any class or function that can be imported, and Lightning's command line calls it.
+:mod:`heads.cli.safe_config` is for those of others.
+"""
 
 from pathlib import Path
+
+from .yaml_files import read_yaml
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -26,7 +32,11 @@ def find_config(name: str) -> Path:
 
 
 def resolve_arguments(arguments: list[str]) -> list[str]:
-    """Replace the value of each ``--config`` (or ``-c``) by the path it stands for."""
+    """Replace the value of each ``--config`` (or ``-c``) by the path it stands for.
+
+    Raises:
+        ValueError: There is no such config, or a file of YAML that an argument names is refused by ``read_yaml``.
+    """
     resolved, takes_value = [], False
     for argument in arguments:
         flag, equals, value = argument.partition("=")
@@ -36,6 +46,10 @@ def resolve_arguments(arguments: list[str]) -> list[str]:
             argument = f"{flag}={find_config(value)}"
         takes_value = argument in ("--config", "-c")
         resolved.append(argument)
+    for argument in resolved:  # jsonargparse reads them as well, and would not say which file is wrong
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            read_yaml(path)
     return resolved
 
 

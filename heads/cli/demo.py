@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Trainer, seed_everything
 from PIL import Image
 
@@ -24,6 +23,7 @@ from ..sheet import picture, sheet
 from .configs import find_config
 from .inputs import output_path
 from .messages import LIGHTNING_ADVICE
+from .yaml_files import read_yaml
 
 CONFIG = "segmentation/generated_scenes"
 _SHOWN = 4  # scenes in the picture
@@ -68,7 +68,7 @@ def _build(seed: int, scenes: int | None, output: Path) -> tuple[SegmentationTas
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
-    config: dict[str, Any] = yaml.safe_load(find_config(CONFIG).read_text())
+    config: dict[str, Any] = read_yaml(find_config(CONFIG))
     settings = config["data"]["init_args"] | {"seed": seed} | ({} if scenes is None else {"train_images": scenes})
     data = GeneratedScenes(**settings)
     seed_everything(seed, verbose=False)

@@ -28,12 +28,17 @@ from ..runs.termination import ends_on_sigterm
 from ..runs.threads import choose_threads
 from .configs import check_config, resolve_arguments
 from .messages import BAREBONES, LIGHTNING_ADVICE, warning_line
+from .safe_config import FLAG, check_safe
+from .yaml_files import MODE
 
 _WHOLE = "[!.]*.ckpt"  # hidden ones are what a killed process was writing
 
 
 class DenseParser(LightningArgumentParser):
-    """LightningArgumentParser that refuses with an error instead of two screens of usage."""
+    """LightningArgumentParser that refuses with an error instead of two screens of usage, also ambiguous YAML."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"parser_mode": MODE, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong.
@@ -249,7 +254,12 @@ def run(command: str, arguments: list[str]) -> None:
         ValueError: What was asked for cannot be done.
     """
     check_owner()
+    safe = FLAG in arguments
+    arguments = [argument for argument in arguments if argument != FLAG]
     check_config(command, arguments)
+    arguments = resolve_arguments(arguments)
+    if safe:
+        check_safe(arguments)
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
     for message in LIGHTNING_ADVICE:
@@ -258,7 +268,7 @@ def run(command: str, arguments: list[str]) -> None:
     own, line = sys.argv, warnings.formatwarning
     warnings.formatwarning = warning_line
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again
-    sys.argv = [own[0], command, *resolve_arguments(arguments)]
+    sys.argv = [own[0], command, *arguments]
     hint = "; fit --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
     try:
         with ends_on_sigterm(hint), ExitStack() as held:
