@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from siglip2_backbone import VARIANTS, FeatureMaps, Pyramid, create_backbone, fi
 from siglip2_backbone.checkpoints import variant_of
 from siglip2_backbone.factory import pyramid_of
 from siglip2_backbone.features import in_order_asked
+from siglip2_backbone.hub import asked_once
 from siglip2_backbone.indices import absolute_indices
 from siglip2_backbone.preprocess import normalize, pad_to_multiple
 from siglip2_backbone.pyramid import SFP_CHANNELS, PyramidKind
@@ -120,9 +120,7 @@ class Extractor(nn.Module):
         self.mean, self.std = cfg["mean"], cfg["std"]
         self.name = str(cfg["architecture"])
         published = cfg.get("hf_hub_id") or cfg.get("url")
-        source = str(cfg.get("source") or (published if pretrained else "random"))
-        here = Path(source).expanduser()  # a path as it was typed could be taken for an id of the hub
-        self.source = str(here.resolve()) if name is None and here.exists() else source
+        self.source = str(cfg.get("source") or (published if pretrained else "random"))
         self.arguments = {
             "backbone": name or (self.name if self.source == "random" else self.source),
             "layers": self.backbone.layers if self.pyramid else list(info.out_indices),
@@ -309,9 +307,10 @@ def _is_siglip2(backbone: str) -> bool:
 def _create(name: str, pretrained: bool) -> nn.Module:
     """Another timm model; pretrained means pretrained, where timm goes on with random weights if there are none."""
     try:
-        cfg = get_pretrained_cfg(name)
+        cfg = timm.models.get_pretrained_cfg(name)
         if not pretrained or (cfg and cfg.has_weights):
-            return _for_any_size(name, pretrained)
+            with asked_once(cfg.hf_hub_id or None) if pretrained else nullcontext():
+                return _for_any_size(name, pretrained)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"timm cannot build {name}: {error}. Check the name's tag and the connection.") from error
     raise ValueError(f"{name} has no published weights. Pass pretrained=False for random ones, or another name.")

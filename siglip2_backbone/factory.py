@@ -301,13 +301,19 @@ def _build(
         )
     tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
     tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
-    tower.pretrained_cfg["source"] = "random" if files is None else files.source
+    tower.pretrained_cfg["source"] = "random" if files is None else _placed(files.source)
     tower.usual_pos_interp = _tower_args(variant)["pos_interp"]
     tower.naflex = variant.naflex
     model = wrap(tower)
     if files is not None:
         load_tower(tower, files, variant, device)
     return model
+
+
+def _placed(source: str) -> str:
+    """A path from the root on: as it was typed, it could be taken for an id of the hub."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def _check_loadable(variant: Variant, device: torch.device, tower_args: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Files of a Hugging Face repository, through huggingface_hub's cache."""
 
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
@@ -10,7 +12,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
 Fetch = Callable[[str], Path]
 """From the name of a file in the repository to the file here."""
 
-_TIMEOUT = 10  # seconds to wait for the hub's answer about a file
+_TIMEOUT = 5  # seconds to wait for the hub's answer about a file
 
 
 def download(hub_id: str, probe: str, collect: Callable[[Fetch], Path], cache_dir: str | Path | None = None) -> Path:
@@ -59,6 +61,46 @@ def download(hub_id: str, probe: str, collect: Callable[[Fetch], Path], cache_di
         raise ValueError(
             f"Downloading {hub_id} stopped: {error} Run it again; what has arrived whole is kept."
         ) from error
+
+
+@contextmanager
+def asked_once(hub_id: str | None) -> Iterator[None]:
+    """Where the hub gives no answer, what another library fetches within this comes from the cache at once, or fails.
+
+    Left to itself, huggingface_hub waits and tries again for each file that the library asks for.
+
+    Args:
+        hub_id: ``owner/name``, or ``owner/name@revision``; ``None`` for what comes from another server, which is waited
+            for as long, and not for ever.
+
+    Raises:
+        ValueError: The hub gives no answer, and something is not in the cache.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    before, waits, answers = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout(), True
+    if hub_id is not None:
+        repo, _, revision = hub_id.partition("@")
+        try:
+            answers = _reachable(repo, "config.json", revision or None)
+        except (
+            HfHubHTTPError
+        ):  # the repository may have no such file, and may be closed to this user: that is an answer
+            answers = True
+    try:
+        constants.HF_HUB_OFFLINE = before or not answers
+        socket.setdefaulttimeout(waits or _TIMEOUT)
+        yield
+    except OSError as error:
+        if answers:
+            raise
+        raise ValueError(
+            f"The hub gives no answer, and {hub_id} is not complete in huggingface_hub's cache. Check the connection."
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        socket.setdefaulttimeout(waits)
 
 
 def _reachable(repo: str, probe: str, revision: str | None) -> bool:

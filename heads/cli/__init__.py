@@ -1,9 +1,12 @@
 """The command ``siglip2``: one table of names, one file a command, imported when it is called."""
 
 import argparse
+import io
+import locale
 import os
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 
 from .messages import plain, warning_line
@@ -34,10 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     line on standard error; set SIGLIP2_TRACEBACK=1 to see where it came from.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _use_utf8()
     parser = argparse.ArgumentParser(
         prog="siglip2",
         description="Dense features from SigLIP 2, and heads on top of them.",
-        epilog="`siglip2 COMMAND --help` tells what a command takes.",
+        epilog="`siglip2 COMMAND --help` tells what a command takes. A config is code that you trust: it may name "
+        "anything that can be imported. For others' configs, fit, validate, test and predict take --safe-config, which "
+        "admits the classes of this library and a few of Lightning's, and nothing else.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, text) in COMMANDS.items():
@@ -58,3 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         warnings.formatwarning = usual
     return status or 0
+
+
+def _use_utf8() -> None:
+    """Read and write text files as UTF-8 whatever the locale says, also in the libraries that are called.
+
+    The terminal keeps its encoding; what it cannot show is escaped.
+    """
+    if locale.getencoding().lower().replace("-", "") != "utf8":
+        with suppress(locale.Error):  # a system without it
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")

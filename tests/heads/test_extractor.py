@@ -1,6 +1,12 @@
+import socket
+import threading
+from contextlib import suppress
+
+import huggingface_hub.constants
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from heads import Extractor
@@ -278,3 +284,52 @@ def test_tower_args_of_what_is_no_tower_to_build_are_refused(checkpoint):
     with pytest.raises(ValueError, match="tower_args belong to create_backbone"):
         Extractor(create_backbone(checkpoint), tower_args={"window_size": 3})
     assert Extractor("test_vit", pretrained=False).arguments["tower_args"] is None
+
+
+@pytest.fixture
+def silent_hub(tmp_path, monkeypatch):
+    """A hub that takes every connection and never says anything; the connections."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=100)
+    address = "http://{}:{}".format(*server.getsockname())
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("siglip2_backbone.hub._TIMEOUT", 0.2)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    taken = []
+
+    def take():
+        with suppress(OSError):  # until it is closed
+            while True:
+                taken.append(server.accept()[0])
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    yield taken
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+    for connection in taken:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "siglip2_base_patch16_256", "hf-hub:google/siglip2-base-patch16-256"])
+def test_a_hub_that_never_answers_is_asked_once(silent_hub, name):
+    with pytest.raises(ValueError, match=r"The hub gives no answer, and timm/resnet18.* is not|hub cannot be reached"):
+        Extractor(name)
+    assert len(silent_hub) == 1
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE and socket.getdefaulttimeout() is None
+
+
+def test_weights_in_the_cache_are_used_where_the_hub_never_answers(silent_hub, tmp_path):
+    model = timm.create_model("resnet18", num_classes=1000)
+    repository, _, _ = model.pretrained_cfg["hf_hub_id"].partition("@")
+    folder = tmp_path / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(model.state_dict(), folder / "snapshots" / ("0" * 40) / "model.safetensors")
+    found = Extractor("resnet18")
+    assert len(silent_hub) == 1
+    assert torch.equal(found.timm_model.conv1.weight, model.conv1.weight)

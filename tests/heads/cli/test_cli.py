@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -59,3 +60,20 @@ def test_an_error_of_another_type_from_a_worker_is_unwrapped_as_well():
     worker = "Caught X in DataLoader worker.\nOriginal Traceback (most recent call last):\n  File\nOSError: broken"
     text = f"{worker}\n\nThe above was the cause:\n  File\nheads.data.images.CorruptImageError: bad.png is\ndamaged\n"
     assert plain(text) == "bad.png is\ndamaged"
+
+
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "heads", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "siglip2_base_patch16_256" in done.stdout
+
+
+def test_a_config_is_utf8_whatever_the_locale_says(tmp_path):
+    path = tmp_path / "Übung.yaml"
+    path.write_text("data: {init_args: {classes: [Straße, Bäume, 道]}}  # Größe\n", encoding="utf-8")
+    own = ["fit", "--config", "segmentation/folder_linear", "--config", str(path), "--print_config"]
+    command = [sys.executable, "-m", "heads", *own]
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    done = subprocess.run(command, capture_output=True, env=plain)
+    assert done.returncode == 0, done.stderr.decode()
+    assert rb"- Stra\xdfe" in done.stdout and rb"- \u9053" in done.stdout  # what this terminal cannot show
