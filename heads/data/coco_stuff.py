@@ -60,4 +60,4 @@ class COCOStuff(PublishedSegmentation):
         images = first_folder(base, (f"images/{name}2017", f"{name}2017"))
         masks = first_folder(base, (f"stuffthingmaps/{name}2017", f"annotations/{name}2017"))
         unused = [index for index in range(len(_ALL)) if index not in _USED]
-        return Split(pair(images, masks), LabelValues(_USED, unused))
+        return Split(pair(images, masks, ("_labelTrainIds.png",)), LabelValues(_USED, unused))

@@ -10,13 +10,14 @@ Pair = tuple[Path, Path]
 _NONE = "None"  # what a list has in place of a label that was never made
 
 
-def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[Pair]:
+def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...], unread: tuple[str, ...] = ()) -> list[Pair]:
     """Each image of a folder with the label of the same stem in another one; warnings say what is left out in both.
 
     Args:
         images: Folder of images.
         labels: Folder of labels.
         suffixes: What a label may end in; the first that is there is taken.
+        unread: How the names of files end that a published layout has beside its labels, which are not spoken of.
 
     Raises:
         ValueError: A folder is missing, or an image has no label.
@@ -33,14 +34,16 @@ def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...]) -> list[
             "away."
         )
     pairs = [(path, label) for path, label in zip(paths, found, strict=True) if label is not None]
-    _say_what_is_left(images, labels, suffixes, pairs)
+    _say_what_is_left(images, labels, suffixes, unread, pairs)
     return pairs
 
 
-def _say_what_is_left(images: Path, labels: Path, suffixes: tuple[str, ...], pairs: list[Pair]) -> None:
+def _say_what_is_left(
+    images: Path, labels: Path, suffixes: tuple[str, ...], unread: tuple[str, ...], pairs: list[Pair]
+) -> None:
     """Warn of labels without an image, and of files that are no labels; a label of the second suffix is neither."""
     stems, taken = {path.stem for path, _ in pairs}, {path for pair in pairs for path in pair}
-    left = [path for path in labels.iterdir() if path not in taken]
+    left = [path for path in labels.iterdir() if path not in taken and not path.name.endswith(unread)]
     are_labels = {path for path in left if path.suffix in suffixes and path.is_file()}
     alone = what_they_are(path for path in are_labels if path.stem not in stems)
     if alone:

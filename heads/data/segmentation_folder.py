@@ -82,10 +82,10 @@ class SegmentationFolder(SegmentationDataModule):
         return Split(pair(images, masks), self._values())
 
 
-def pair(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Each image with the label PNG of the same stem.
+def pair(images: Path, masks: Path, unread: tuple[str, ...] = ()) -> list[tuple[Path, Path]]:
+    """Each image with the label PNG of the same stem; of names that end in ``unread`` nothing is said.
 
     Raises:
         ValueError: A folder is missing, or an image has no label.
     """
-    return pair_folders(images, masks, (".png",))
+    return pair_folders(images, masks, (".png",), unread)
