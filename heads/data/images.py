@@ -17,7 +17,10 @@ from .image_listing import IMAGE_FORMATS
 from .png_pixels import png_pixels
 from .wide_pixels import decode_photograph, to_8_bits
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+_DAMAGED = (  # what Pillow's decoders raise of content that they cannot read
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 _XMP = ("xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
 
 

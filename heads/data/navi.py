@@ -144,8 +144,9 @@ class NAVIViews:
         view = self.views[index]
         image, depth = read_image(view.image), read_inverse_depth(view.depth)
         size = (image.shape[1], image.shape[2])
-        if size != depth.shape[1:]:
-            raise ValueError(other_size(str(view.depth), (depth.shape[1], depth.shape[2]), view.image, size))
+        found = (depth.shape[1], depth.shape[2])
+        if found != size:
+            raise ValueError(other_size(str(view.depth), found, view.image, size))
         focal = view.focal_length * min(size) / view.short_side
         matrix = camera(focal, focal, size[1] / 2, size[0] / 2)
         parts = [tv_tensors.Image(image), DepthMap(depth), Geometry.of(size)]
