@@ -27,7 +27,7 @@ from ..runs.saver import RunCheckpoint
 from ..runs.termination import ends_on_sigterm
 from ..runs.threads import choose_threads
 from .configs import check_config, resolve_arguments
-from .messages import BAREBONES, LIGHTNING_ADVICE, warning_line
+from .messages import BAREBONES, LIGHTNING_ADVICE
 from .safe_config import FLAG, check_safe
 from .yaml_files import MODE
 
@@ -265,8 +265,7 @@ def run(command: str, arguments: list[str]) -> None:
     for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     warnings.filterwarnings("ignore", message=BAREBONES)
-    own, line = sys.argv, warnings.formatwarning
-    warnings.formatwarning = warning_line
+    own = sys.argv
     # LightningCLI reads its arguments there, and for several devices starts the script of that name again
     sys.argv = [own[0], command, *arguments]
     hint = "; fit --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
@@ -293,7 +292,6 @@ def run(command: str, arguments: list[str]) -> None:
         raise
     finally:
         sys.argv = own
-        warnings.formatwarning = line
     _report(command, cli)
 
 
