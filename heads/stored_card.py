@@ -76,8 +76,12 @@ def _check_sweep(sweep: Any) -> None:
     """Which head of a sweep is the best, and how each was trained."""
     best = sweep.get("best") if isinstance(sweep, dict) else None
     heads = sweep.get("heads") if isinstance(sweep, dict) else None
-    numbered = type(best) is int and isinstance(heads, list) and 0 <= best < len(heads)
-    if not numbered or not fits(heads, list[dict[str, float | None]]):
+    if (
+        not isinstance(heads, list)
+        or type(best) is not int
+        or not 0 <= best < len(heads)
+        or not fits(heads, list[dict[str, float | None]])
+    ):
         raise ValueError(f"card.sweep is {shown(sweep)}; expected the number of the best head, and a list of heads")
     if any(type(head.get(key)) not in (int, float) for head in heads for key in ("lr", "weight_decay")):
         raise ValueError(f"card.sweep.heads is {shown(heads)}; expected lr and weight_decay of each")

@@ -86,8 +86,8 @@ class BoxesAndMasks:
     def _agree(self, boxes: Boxes) -> NDArray[np.bool_]:
         """Whether boxes (left, top, right, bottom) lie around the masks."""
         sides = self.masks[:, 2:] - self.masks[:, :2]
-        agree: NDArray[np.bool_] = (abs(boxes - self.masks) <= _SLACK + _SHARE * np.tile(sides, 2)).all(axis=1)
-        return agree
+        near: NDArray[np.bool_] = np.abs(boxes - self.masks) <= _SLACK + _SHARE * np.tile(sides, 2)
+        return np.asarray(near.all(axis=1))
 
     def _problem(self, place: int) -> Invalid:
         left, top, right, bottom = self.masks[place].tolist()

@@ -198,7 +198,7 @@ def _polygon_area(polygon: list[float]) -> float:
     """Area of a polygon [px2], by the shoelace formula; parts that run the other way round are subtracted."""
     xs, ys = polygon[::2], polygon[1::2]
     heights = map(sub, ys[1:] + ys[:1], ys[-1:] + ys[:-1])
-    return abs(sum(map(mul, xs, heights))) / 2
+    return float(abs(sum(map(mul, xs, heights)))) / 2
 
 
 def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str | None:

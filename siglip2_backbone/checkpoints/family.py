@@ -70,8 +70,9 @@ def siglip1_by(files: CheckpointFiles) -> str | None:
     text = config.get("text_config")
     if size is None and isinstance(text, dict):
         size = text.get("vocab_size", 32000)  # what transformers fills in
-    known = type(size) is int and size in _VOCABULARIES
-    return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens" if known else None
+    if type(size) is not int or size not in _VOCABULARIES:
+        return None
+    return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens"
 
 
 def _siglip1_tag(source: str, config: dict[str, Any]) -> str | None:

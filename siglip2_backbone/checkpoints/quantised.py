@@ -36,8 +36,7 @@ def refuse_quantised(files: CheckpointFiles) -> None:
 def _stated(files: CheckpointFiles) -> str | None:
     """How config.json calls the method, such as bitsandbytes int8 or gptq."""
     described = (files.config or {}).get("quantization_config")
-    method = described.get("quant_method") if isinstance(described, dict) else None
-    if not isinstance(method, str):
+    if not isinstance(described, dict) or not isinstance(method := described.get("quant_method"), str):
         return None
     if method != "bitsandbytes":
         return method
