@@ -28,7 +28,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import MeanAveragePrecision
 
-from heads.data.annotations import Annotations
+from heads.data.detection.annotations import Annotations
 from heads.metrics import coco_scores
 
 SIZE, CLASSES, BOXES = (480, 640), 80, 7

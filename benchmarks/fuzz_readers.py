@@ -29,11 +29,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import heads
-from heads.files import file_sha256
 from siglip2_backbone import create_backbone
+from siglip2_backbone.checkpoints.npz_files import read_npz_header, read_slices
+from siglip2_backbone.checkpoints.tensor_files import DTYPES, read_header
 from siglip2_backbone.conversion import to_transformers, transformers_configs
-from siglip2_backbone.npz_files import read_npz_header, read_slices
-from siglip2_backbone.tensor_files import DTYPES, read_header
+from siglip2_backbone.files import file_sha256
 from siglip2_backbone.variants import Variant
 
 _SECONDS, _BYTES = 10, 10**9
@@ -255,7 +255,7 @@ class Yaml:
             self.path.write_bytes(bytes_damaged(rng, self.text.encode()))
 
     def read(self) -> Any:
-        from heads.cli.trainer import run
+        from heads.runs.trainer import run
 
         with contextlib.suppress(SystemExit):
             run("fit", ["--config", str(self.path), "--print_config"])

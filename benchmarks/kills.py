@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 import heads
-from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
+from heads.storage.checkpoints import read_checkpoint
 
 # the number of the epoch, to be low, as a score that gets worse in each epoch; or the one that the task goes by
 SCORES = {"falling": "{monitor: epoch, mode: min}", "task": "{}"}
@@ -138,7 +138,7 @@ def run() -> None:
     torch.set_num_threads(1)  # threads do not survive a fork
     for name in ("SegmentationTask", "DepthTask", "DetectionTask", "GeneratedScenes"):
         getattr(heads, name)  # import them here, so that no fork has to
-    import_module("heads.cli.trainer")
+    import_module("heads.runs.trainer")
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         agree = [compare(kind, args.score, Path(folder), args.epochs, args.kills, rng) for kind in args.kinds]

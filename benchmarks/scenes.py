@@ -20,12 +20,12 @@ from timing import interleaved
 
 from heads import GeneratedScenes
 from heads.cli import main as siglip2
-from heads.cli.configs import find_config
-from heads.cli.yaml_files import read_yaml
-from heads.data.scenes import render
+from heads.data.scenes.render import render
 from heads.decoders import build_decoder
+from heads.geometry.resample import to_pixels
 from heads.metrics import SegmentationMetrics
-from heads.resample import to_pixels
+from heads.runs.configs import find_config
+from heads.runs.yaml_files import read_yaml
 
 SIZES = (64, 128, 256, 512)
 PATCH = 8

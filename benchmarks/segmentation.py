@@ -22,7 +22,7 @@ from timing import device_name, interleaved, ratio
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from heads.data.geometry import Geometry
+from heads.geometry.record import Geometry
 from heads.losses import upsampled_cross_entropy
 from heads.metrics import SegmentationMetrics
 

@@ -8,59 +8,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data.ade20k import ADE20K
-    from .data.cityscapes import Cityscapes
-    from .data.coco import COCODetection
-    from .data.coco_folder import COCOFolder
-    from .data.coco_stuff import COCOStuff
-    from .data.generated_scenes import GeneratedScenes
-    from .data.kitti import KITTIEigen
-    from .data.lvis import LVIS
+    from .backbones.extractor import Extractor
+    from .data.depth_normals.folder import DepthFolder, NormalsFolder
+    from .data.depth_normals.kitti import KITTIEigen
+    from .data.depth_normals.navi import NAVI
+    from .data.depth_normals.nyu import NYUv2, NYUv2BTS
+    from .data.depth_normals.nyu_normals import NYUv2Normals
+    from .data.detection.coco import COCODetection
+    from .data.detection.coco_folder import COCOFolder
+    from .data.detection.lvis import LVIS
+    from .data.detection.voc import PascalVOCDetection, VOCFolder
     from .data.module import DenseDataModule
-    from .data.navi import NAVI
-    from .data.nyu import NYUv2, NYUv2BTS
-    from .data.nyu_normals import NYUv2Normals
-    from .data.pascal import PascalContext, PascalVOC
-    from .data.segmentation_folder import SegmentationFolder
-    from .data.surface_folders import DepthFolder, NormalsFolder
-    from .data.voc_detection import PascalVOCDetection, VOCFolder
-    from .depth import DepthTask
-    from .detection import DetectionTask
-    from .extractor import Extractor
-    from .loading import export, load
-    from .normals import NormalsTask
-    from .segmentation import SegmentationTask
-    from .sharing import push
+    from .data.scenes.module import GeneratedScenes
+    from .data.segmentation.ade20k import ADE20K
+    from .data.segmentation.cityscapes import Cityscapes
+    from .data.segmentation.coco_stuff import COCOStuff
+    from .data.segmentation.folder import SegmentationFolder
+    from .data.segmentation.pascal import PascalContext, PascalVOC
+    from .storage.hub import push
+    from .storage.loading import export, load
+    from .tasks.depth import DepthTask
+    from .tasks.detection import DetectionTask
+    from .tasks.normals import NormalsTask
+    from .tasks.segmentation import SegmentationTask
 
 _HOMES = {
-    "ADE20K": "data.ade20k",
-    "COCODetection": "data.coco",
-    "COCOFolder": "data.coco_folder",
-    "COCOStuff": "data.coco_stuff",
-    "Cityscapes": "data.cityscapes",
+    "ADE20K": "data.segmentation.ade20k",
+    "COCODetection": "data.detection.coco",
+    "COCOFolder": "data.detection.coco_folder",
+    "COCOStuff": "data.segmentation.coco_stuff",
+    "Cityscapes": "data.segmentation.cityscapes",
     "DenseDataModule": "data.module",
-    "DepthFolder": "data.surface_folders",
-    "DepthTask": "depth",
-    "DetectionTask": "detection",
-    "Extractor": "extractor",
-    "GeneratedScenes": "data.generated_scenes",
-    "KITTIEigen": "data.kitti",
-    "LVIS": "data.lvis",
-    "NAVI": "data.navi",
-    "NYUv2": "data.nyu",
-    "NYUv2BTS": "data.nyu",
-    "NYUv2Normals": "data.nyu_normals",
-    "NormalsFolder": "data.surface_folders",
-    "NormalsTask": "normals",
-    "PascalContext": "data.pascal",
-    "PascalVOC": "data.pascal",
-    "PascalVOCDetection": "data.voc_detection",
-    "SegmentationFolder": "data.segmentation_folder",
-    "SegmentationTask": "segmentation",
-    "VOCFolder": "data.voc_detection",
-    "export": "loading",
-    "load": "loading",
-    "push": "sharing",
+    "DepthFolder": "data.depth_normals.folder",
+    "DepthTask": "tasks.depth",
+    "DetectionTask": "tasks.detection",
+    "Extractor": "backbones.extractor",
+    "GeneratedScenes": "data.scenes.module",
+    "KITTIEigen": "data.depth_normals.kitti",
+    "LVIS": "data.detection.lvis",
+    "NAVI": "data.depth_normals.navi",
+    "NYUv2": "data.depth_normals.nyu",
+    "NYUv2BTS": "data.depth_normals.nyu",
+    "NYUv2Normals": "data.depth_normals.nyu_normals",
+    "NormalsFolder": "data.depth_normals.folder",
+    "NormalsTask": "tasks.normals",
+    "PascalContext": "data.segmentation.pascal",
+    "PascalVOC": "data.segmentation.pascal",
+    "PascalVOCDetection": "data.detection.voc",
+    "SegmentationFolder": "data.segmentation.folder",
+    "SegmentationTask": "tasks.segmentation",
+    "VOCFolder": "data.detection.voc",
+    "export": "storage.loading",
+    "load": "storage.loading",
+    "push": "storage.hub",
 }
 
 __all__ = [

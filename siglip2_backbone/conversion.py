@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .checkpoints import stored_dtype
 from .checkpoints.family import OWN_SIGLIP1_TAG, SIGLIP1_TAG, siglip1_by
+from .checkpoints.sources import CheckpointFiles
 from .checkpoints.timm_format import NAFLEX, naflex_shapes
 from .checkpoints.transformers_format import FIXED, PREFIX, expected_shapes, key_map
 from .factory import build_tower, open_tower, pretrained_cfg
 from .files import refuse_occupied, whole_directory
 from .fingerprint import fingerprint
-from .sources import CheckpointFiles
 from .variants import VARIANTS, Variant
 
 Target = Literal["timm", "transformers", "siglip2"]

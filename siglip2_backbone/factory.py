@@ -13,10 +13,10 @@ from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from .checkpoints import check_tensors, check_variant, load_tower, variant_of
+from .checkpoints.sources import CheckpointFiles, open_checkpoint, without_scheme
 from .features import FeatureMaps
 from .positions import PosInterp
 from .pyramid import PYRAMIDS, STRIDES, SUFFIXES, Pyramid, PyramidKind, split_suffix
-from .sources import CheckpointFiles, open_checkpoint, without_scheme
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant, by_hub_id
 

@@ -1,10 +1,11 @@
-"""Directories that appear whole or not at all, and bytes that are on the disk."""
+"""Files and directories that appear whole or not at all, bytes that are on the disk, and the identity of a file."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -78,3 +79,39 @@ def whole_directory(path: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Identity of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; it takes the place of ``path`` if nothing fails.
+
+    Args:
+        path: The file.
+        durable: Wait until it is on the disk. One file of thousands, such as a picture, need not be waited for.
+
+    Raises:
+        ValueError: The file cannot be written.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_beside(path)
+        yield partial
+        partial.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read
+        if durable:
+            sync(partial)
+        partial.replace(path)
+        if durable:
+            sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
+    finally:
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink()

@@ -14,10 +14,10 @@ from timm.models import (
 )
 
 from .checkpoints import check_variant
+from .checkpoints.sources import open_checkpoint
 from .factory import build_pyramid, build_tower, model_name, no_weights, pretrained_cfg
 from .features import FeatureMaps
 from .pyramid import SUFFIXES, Pyramid, PyramidKind
-from .sources import open_checkpoint
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant
 

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from .checkpoints import format_of, stored_dtype, transformers_format
+from .checkpoints.sources import CheckpointFiles
+from .checkpoints.tensor_files import StoredTensor
 from .conversion import to_transformers, transformers_configs
 from .factory import build_tower, open_tower, pretrained_cfg
-from .sources import CheckpointFiles
-from .tensor_files import StoredTensor
 from .tower import Siglip2VisionTransformer
 from .variants import Variant
 

@@ -41,7 +41,7 @@ def test_wheel_holds_nothing_else(names):
 
 def test_configs_are_found_from_the_wheel(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import heads.cli.configs as c; print(c.find_config('segmentation/linear_camvid'))"
+    code = "import heads.runs.configs as c; print(c.find_config('segmentation/linear_camvid'))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, r'{tmp_path / 'site'}'); {code}"]
     found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
     assert Path(found) == tmp_path / "site" / "heads" / "configs" / "segmentation" / "linear_camvid.yaml"

@@ -9,14 +9,14 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 
-from .messages import plain, warning_line
+from ..runs.messages import plain, warning_line
 
-# name -> (module of this package with run(command, arguments), which may return an exit status, help)
+# name -> (module with run(command, arguments), which may return an exit status, from this package; help)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("trainer", "train a head from a YAML file"),
-    "validate": ("trainer", "measure a trained head on the validation split"),
-    "test": ("trainer", "measure a trained head on the test split and write results.json"),
-    "predict": ("trainer", "write what a trained head finds in each image of a folder"),
+    "fit": (".runs.trainer", "train a head from a YAML file"),
+    "validate": (".runs.trainer", "measure a trained head on the validation split"),
+    "test": (".runs.trainer", "measure a trained head on the test split and write results.json"),
+    "predict": (".runs.trainer", "write what a trained head finds in each image of a folder"),
     "export": ("export", "write a trained head as safetensors and json"),
     "push": ("push", "upload an exported head to the Hugging Face hub"),
     "onnx": ("onnx", "write a backbone for onnxruntime, checked against torch"),

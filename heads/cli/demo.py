@@ -11,19 +11,19 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from PIL import Image
 
-from ..data.generated_scenes import GeneratedScenes
 from ..data.module import collate
-from ..files import write_picture
-from ..pca import pca_colours
-from ..results import ResultWriter
+from ..data.scenes.module import GeneratedScenes
+from ..outputs.contact_sheet import picture, sheet
+from ..outputs.encoded import write_picture
+from ..outputs.pca import pca_colours
+from ..outputs.results import ResultWriter
+from ..runs.configs import find_config
+from ..runs.messages import LIGHTNING_ADVICE
 from ..runs.progress import LineProgress
 from ..runs.threads import choose_threads
-from ..segmentation import SegmentationTask
-from ..sheet import picture, sheet
-from .configs import find_config
+from ..runs.yaml_files import read_yaml
+from ..tasks.segmentation import SegmentationTask
 from .inputs import output_path
-from .messages import LIGHTNING_ADVICE
-from .yaml_files import read_yaml
 
 CONFIG = "segmentation/generated_scenes"
 _SHOWN = 4  # scenes in the picture

@@ -4,7 +4,7 @@ import argparse
 
 from siglip2_backbone.json_files import read_json
 
-from ..loading import DESCRIPTION, export
+from ..storage.loading import DESCRIPTION, export
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -7,10 +7,10 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
+from siglip2_backbone.files import whole_file
 from siglip2_backbone.partials import check_name
 
 from ..data.images import read_image
-from ..files import whole_file
 from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input, weights_card
 
 

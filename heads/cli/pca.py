@@ -6,9 +6,9 @@ import torch
 from rich.progress import track
 
 from ..data.images import read_image
-from ..files import write_picture
-from ..pca import pca_colours
-from ..sheet import picture, sheet
+from ..outputs.contact_sheet import picture, sheet
+from ..outputs.encoded import write_picture
+from ..outputs.pca import pca_colours
 from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..sharing import push
+from ..storage.hub import push
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -7,11 +7,11 @@ from torchvision.transforms.v2 import functional as V
 
 from siglip2_backbone.preprocess import squash
 
-from .geometry import Geometry
+from ..geometry.record import Geometry
 from .image_listing import list_images
 from .images import read_image
 from .sampling import EpochDataset, Sample, SampleKey
-from .transforms import Fit, Size, short_side_size
+from .sizes import Fit, Size, short_side_size
 
 
 class ImageFolder(EpochDataset):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .images import orientation
-from .transforms import Size
+from .sizes import Size
 
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as V
 
 from .image_folder import predict_folder
 from .sampling import EpochDataset, EpochSampler, OrderedSampler, Sample
-from .transforms import Fit, Size
+from .sizes import Fit, Size
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 

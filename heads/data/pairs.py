@@ -123,11 +123,3 @@ def _inside(name: str, where: str) -> str:
 
 def _find(name: str, roots: tuple[Path, ...]) -> Path:
     return next((root / name for root in roots if (root / name).is_file()), roots[0] / name)
-
-
-def check_count(what: str, found: int, published: int) -> None:
-    """Warn if a split is not as large as the one that published figures were measured on."""
-    if found != published:
-        warnings.warn(
-            f"{what} has {found} images, the published split {published}: figures cannot be compared.", stacklevel=2
-        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
-from ..losses.set_prediction import corners
+from ..geometry.boxes import corners
 
 _TEMPERATURE = 20.0  # of the sine encoding; DAB-DETR's (arXiv:2201.12329), for coordinates in [0, 1]
 _BIAS_HIDDEN = 64  # hidden channels of the box-relative bias; Plain-DETR has 512, which costs more than the attention

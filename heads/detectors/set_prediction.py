@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 from torchvision.ops import MLP, batched_nms, box_convert, clip_boxes_to_image
 
-from ..losses.set_prediction import SetPredictionLoss, corners
+from ..geometry.boxes import corners
+from ..losses.set_prediction import SetPredictionLoss
 from .base import Detector, Found, Limits, Size, Target
 from .box_queries import Cells, DecoderLayer, sine
 

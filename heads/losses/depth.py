@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..alignment import scale_and_shift
+from .alignment import scale_and_shift
 
 _EPS = 1e-3  # added to both depths before the logarithm [m]
 _SHIFT_SHARE = 0.15  # of the squared mean beside the variance: lambda = 0.85

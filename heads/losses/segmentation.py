@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..data.classes import IGNORE
-from ..resample import to_pixels
+from ..geometry.resample import to_pixels
 from .upsampled_cross_entropy import upsampled_cross_entropy
 
 TERMS = ("cross_entropy", "dice", "focal")

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
-from ..distributed import average_buffers
+from ..geometry.boxes import corners
+from ..training.distributed import average_buffers
 
 WEIGHTS = {"classification": 2.0, "l1": 5.0, "giou": 2.0}
 """Weights of DETR (arXiv:2005.12872, appendix A.4), and 2 for the focal loss (arXiv:2010.04159, section 5)."""
@@ -109,12 +110,6 @@ class SetPredictionLoss(nn.Module):
             "l1": F.l1_loss(found, true, reduction="sum"),
             "giou": generalized_box_iou_loss(corners(found), corners(true), reduction="sum", eps=_EPS),
         }
-
-
-def corners(boxes: Tensor) -> Tensor:
-    """From centre and size to left, top, right and bottom."""
-    converted: Tensor = box_convert(boxes, "cxcywh", "xyxy")
-    return converted
 
 
 def _focal(logits: Tensor, classes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..data.classes import IGNORE
-from ..upsampling import Upsampling
+from ..geometry.upsampling import Upsampling
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # traced, its loop would be unrolled for each size

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.annotations import Annotations, Entry
-from ..data.instance_masks import mask_problem
-from ..files import whole_file
+from siglip2_backbone.files import whole_file
+
+from ..data.detection.annotations import Annotations, Entry
+from ..data.detection.instance_masks import mask_problem
 
 
 def check_results(results: Sequence[Entry], truth: Annotations, *, masks: bool = False) -> None:

@@ -13,8 +13,8 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.annotations import Annotations, Entry
-from ..data.instance_masks import mask_problem
+from ..data.detection.annotations import Annotations, Entry
+from ..data.detection.instance_masks import mask_problem
 from .coco_results import check_results
 
 Kind = Literal["bbox", "segm"]

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..alignment import scale_and_shift
+from ..losses.alignment import scale_and_shift
 from .per_image import PerImageMetric, mean
 
 Crop = Literal["none", "nyu_eigen", "kitti_eigen", "kitti_garg"]

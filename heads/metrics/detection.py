@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 
-from ..data.annotations import Annotations, Entry
-from ..distributed import from_first, gather_objects
+from ..data.detection.annotations import Annotations, Entry
+from ..training.distributed import from_first, gather_objects
 from .coco_scores import Kind, Scorer, Scores, coco_scores
 
 

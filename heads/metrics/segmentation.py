@@ -5,8 +5,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..data.classes import IGNORE
-from ..data.geometry import Geometry
-from ..resample import labels_at
+from ..geometry.record import Geometry
+from ..geometry.resample import labels_at
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
@@ -25,7 +25,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         super().__init__(num_classes=num_classes, ignore_index=IGNORE, validate_args=False)
 
     def update_logits(self, logits: Tensor, reduction: float, geometry: Geometry, mask: Tensor) -> None:
-        """Count an image from the logits of its cells, with the labels of :func:`heads.resample.labels_at`.
+        """Count an image from the logits of its cells, with the labels of :func:`heads.geometry.resample.labels_at`.
 
         Args:
             logits: ``(C, rows, columns)``.

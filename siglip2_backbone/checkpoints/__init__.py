@@ -12,14 +12,14 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from ..sources import CheckpointFiles, Stored
-from ..tensor_files import DTYPES
 from ..tower import Siglip2VisionTransformer
 from ..variants import VARIANTS, Variant
 from . import big_vision_format, timm_format, transformers_format
 from .family import refuse_other_family, refuse_saved_backbone, warn_of_content
 from .layout import Layout, Wanted, check_shapes, described
 from .quantised import refuse_quantised
+from .sources import CheckpointFiles, Stored
+from .tensor_files import DTYPES
 
 _MOST_BLOCKS = 1024  # giant-opt has 40
 

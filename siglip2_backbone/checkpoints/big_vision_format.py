@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..npz_files import StoredArray, read_slices
-from ..sources import CheckpointFiles, Stored
 from ..variants import CUSTOM, Variant, native_size, published
 from .layout import Layout, Part, Wanted, conv_kernel
 from .layout import vision_tensors as without_prefix
+from .npz_files import StoredArray, read_slices
+from .sources import CheckpointFiles, Stored
 
 # the whole model, or the tower alone however it was cut out
 _PREFIXES = ("params/img/", "img/", "params/", "")

@@ -4,7 +4,7 @@ import re
 import warnings
 from typing import Any
 
-from ..sources import CheckpointFiles
+from .sources import CheckpointFiles
 
 # names of tensors that no SigLIP tower has -> whose they are; the first that fits counts
 _OTHER_FAMILIES = (

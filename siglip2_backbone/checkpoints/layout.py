@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sources import CheckpointFiles, Stored
-from ..tensor_files import DTYPES, StoredTensor, read_rows
 from ..variants import Variant
+from .sources import CheckpointFiles, Stored
+from .tensor_files import DTYPES, StoredTensor, read_rows
 
 
 @dataclass(frozen=True)

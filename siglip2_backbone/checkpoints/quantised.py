@@ -2,7 +2,7 @@
 
 import re
 
-from ..sources import CheckpointFiles
+from .sources import CheckpointFiles
 
 _TEXT = re.compile(r".*text_model\..*")  # never read, so it may be as it likes
 # names of tensors beside or in place of a weight -> what writes them; the first that fits counts

@@ -11,10 +11,10 @@ from collections.abc import Collection
 from reprlib import repr as shortened
 from typing import Any
 
-from ..sources import CheckpointFiles, Stored
 from ..variants import CUSTOM, VARIANTS, Variant, by_timm_name, native_size, published
 from .layout import Layout, Part, closest, read_in_place
 from .layout import vision_tensors as without_prefix
+from .sources import CheckpointFiles, Stored
 from .transformers_format import check_size
 
 read = read_in_place

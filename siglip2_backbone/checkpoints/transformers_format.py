@@ -8,11 +8,11 @@ from collections.abc import Collection
 from reprlib import repr as shortened
 from typing import Any
 
-from ..sources import CheckpointFiles, Stored
 from ..variants import CUSTOM, VARIANTS, Variant, published
 from .family import is_classifier
 from .layout import Layout, Part, closest, read_in_place
 from .layout import vision_tensors as without_prefix
+from .sources import CheckpointFiles, Stored
 
 read = read_in_place
 

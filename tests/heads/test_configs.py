@@ -10,7 +10,7 @@ from PIL import Image
 
 import heads
 from heads.cli import main
-from heads.cli.configs import config_root
+from heads.runs.configs import config_root
 
 # those of strategy are parts of a config; data/test_surface_configs.py has those on depth and normals from files, and
 # data/test_detection_configs.py all of detection

@@ -18,8 +18,8 @@ from transformers import (
 
 from siglip2_backbone import VARIANTS, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import variant_of
+from siglip2_backbone.checkpoints.sources import CheckpointFiles
 from siglip2_backbone.conversion import convert, timm_config, to_timm, to_transformers, transformers_configs
-from siglip2_backbone.sources import CheckpointFiles
 from siglip2_backbone.variants import TINY
 
 SOURCES = ["whole", "sharded", "vision", "npz"]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from heads.cli import COMMANDS, main
-from heads.cli.messages import plain
+from heads.runs.messages import plain
 
 
 def test_help_imports_nothing_heavy():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from heads.checkpoint_files import read_checkpoint
 from heads.cli import main
+from heads.storage.checkpoints import read_checkpoint
 
 MODEL = {
     "segmentation": "{class_path: heads.SegmentationTask, init_args: {backbone: BACKBONE, warmup_steps: 1}}",

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heads.data.pairs import check_count, pair_folders, read_list, read_pair_list
+from heads.data.layouts import check_count
+from heads.data.pairs import pair_folders, read_list, read_pair_list
 
 
 def touch(path):

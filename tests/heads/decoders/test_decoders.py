@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heads.decoders import DECODERS, build_decoder
-from heads.resample import to_pixels
+from heads.geometry.resample import to_pixels
 
 SMALL = {"linear": {}, "dpt": {"features": 8}, "upernet": {"features": 8}, "segformer": {"features": 8}}
 SMALL["fpn"] = {"features": 32, "pyramid_channels": 8, "dropout": 0.1}

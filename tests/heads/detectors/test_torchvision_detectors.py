@@ -8,9 +8,9 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from heads.detection_entries import pasted
 from heads.detectors import DETECTORS, Limits, build_detector
 from heads.detectors.torchvision_detectors import between_pixels
+from heads.geometry.boxes import pasted
 
 NAMES = ["faster_rcnn", "mask_rcnn", "retinanet", "fcos"]
 RCNNS = NAMES[:2]

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from heads.geometry.resample import to_pixels
 from heads.losses import SegmentationLoss
-from heads.resample import to_pixels
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from heads import upsampling
+from heads.geometry.resample import to_pixels
 from heads.losses import upsampled_cross_entropy
-from heads.resample import to_pixels
 
 SHAPES = {
     "cut": (7, (4, 5), 8, (29, 33)),

@@ -8,7 +8,7 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from heads.data.annotations import Annotations
+from heads.data.detection.annotations import Annotations
 from heads.metrics import coco_scores
 from heads.metrics.coco_results import check_results, write_results
 

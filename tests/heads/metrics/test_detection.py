@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from heads.data.annotations import Annotations
+from heads.data.detection.annotations import Annotations
 from heads.metrics import DetectionResults
 from heads.metrics.detection import scores_of
 
@@ -73,7 +73,7 @@ def test_results_of_another_image_are_refused():
 RUN = """
 import json, sys
 import torch.distributed as dist
-from heads.data.annotations import Annotations
+from heads.data.detection.annotations import Annotations
 from heads.metrics import DetectionResults
 from heads.metrics.detection import scores_of
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import functional as V
 
-from heads.data.geometry import Geometry
+from heads.geometry.record import Geometry
+from heads.geometry.resample import labels_at, to_pixels
 from heads.metrics import SegmentationMetrics
-from heads.resample import labels_at, to_pixels
 
 
 def scores(pairs, classes=3):

@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 
-from heads.checkpoint_files import WholeCheckpointIO
 from heads.runs.saver import RunCheckpoint
-from heads.stored_task import CARD
+from heads.storage.checkpoints import WholeCheckpointIO
+from heads.tasks.checkpointing import CARD
 
 
 class Falling(LightningModule):

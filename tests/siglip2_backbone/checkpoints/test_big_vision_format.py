@@ -7,8 +7,8 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from siglip2_backbone import VARIANTS, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import big_vision_format, variant_of
 from siglip2_backbone.checkpoints.big_vision_format import layout
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.checkpoints.timm_format import expected_shapes
-from siglip2_backbone.sources import CheckpointFiles, open_checkpoint
 
 WAYS = ["npz", "npz numbered", "npz tower"]
 STACKED = "Transformer/encoderblock"

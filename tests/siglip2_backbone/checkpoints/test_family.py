@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import create_backbone
 from siglip2_backbone.checkpoints.family import refuse_other_family, siglip1_by
-from siglip2_backbone.sources import CheckpointFiles, open_checkpoint
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from timm.models import save_for_hf
 
 from siglip2_backbone import VARIANTS, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import variant_of
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.checkpoints.timm_format import expected_shapes, naflex_shapes
-from siglip2_backbone.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.variants import TINY
 
 SIZES = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import VARIANTS, Siglip2VisionTransformer, create_backbone
 from siglip2_backbone.checkpoints import check_variant, variant_of
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.checkpoints.transformers_format import expected_shapes, key_map
-from siglip2_backbone.sources import CheckpointFiles, open_checkpoint
 from siglip2_backbone.variants import TINY
 
 PATCH = "embeddings.patch_embedding.weight"

@@ -1,0 +1,1 @@
+"""Backbones as lists of maps: SigLIP 2 and any other timm model."""

@@ -1,0 +1,1 @@
+"""Data with depth or surface normals."""

@@ -1,0 +1,283 @@
+"""Depth and normals of one's own: image and label pairs in folders, or in a list file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torchvision.transforms import v2
+
+from ..images import read_image
+from ..layouts import data_root
+from ..pairs import Pair, pair_folders, read_pair_list
+from .depth_files import check_depth_range, read_depth
+from .module import Reading, SurfaceModule, camera
+from .normal_files import OWN_AXES, check_axes, read_normals
+from .transforms import bts_transform
+
+
+@dataclass(frozen=True)
+class SurfacePairs:
+    """Readings of image and label files.
+
+    Attributes:
+        pairs: Paths of image and label.
+        root: Folder that names are relative to.
+        kind: depth or normal.
+        read_label: Reads a label.
+        intrinsics: Camera matrix of all images, if it is known.
+    """
+
+    pairs: list[Pair]
+    root: Path
+    kind: Literal["depth", "normal"]
+    read_label: Callable[[Path], Tensor]
+    intrinsics: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> Reading:
+        """One pair."""
+        path, label = self.pairs[index]
+        inside = path.is_relative_to(self.root)
+        name = (path.relative_to(self.root) if inside else path).with_suffix("").as_posix()
+        labels = {self.kind: self.read_label(label)}
+        return Reading(path, name, read_image(path), **labels, intrinsics=self.intrinsics)
+
+
+class SurfaceFolder(SurfaceModule):
+    """Pairs below one root, by file name or by list files; subclasses read the labels.
+
+    Args:
+        root: Folder that the others are in.
+        img_size: Height and width that whole images are resized to [px].
+        folders: Folders of images and labels of train, val and test.
+        lists: List files of train, val and test in place of folders.
+        read_label: Reads a label.
+        intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
+        crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
+        rotate: Largest random angle to either side [degrees].
+        flip: Probability of the horizontal flip.
+        colour: Probability of other colours.
+        shared: Options of :class:`SurfaceModule`.
+    """
+
+    kind: ClassVar[Literal["depth", "normal"]]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        root: str | None,
+        img_size: tuple[int, int],
+        *,
+        folders: dict[str, tuple[str, str]],
+        lists: dict[str, str | None],
+        read_label: Callable[[Path], Tensor],
+        intrinsics: list[float] | None,
+        crop: tuple[int, int] | None,
+        rotate: float,
+        flip: float,
+        colour: float,
+        **shared: object,
+    ) -> None:
+        super().__init__(img_size, **shared)  # type: ignore[arg-type]  # named and typed by the subclasses
+        if intrinsics is not None and len(intrinsics) != 4:
+            raise ValueError(f"intrinsics is {intrinsics}; expected fx, fy, cx and cy [px].")
+        self.root = root
+        self.folders = folders
+        self.lists = lists
+        self.read_label = read_label
+        self.intrinsics = None if intrinsics is None else camera(*intrinsics)
+        self.crop = crop
+        self.rotate, self.flip, self.colour = rotate, flip, colour
+        self.stacked = ("image", self.kind) + (("intrinsics",) if intrinsics else ())  # type: ignore[misc]  # some folders have one camera
+        self.protocol = {"list": lists["test"]} if lists["test"] else {"folders": list(folders["test"])}
+
+    def train_transform(self) -> v2.Transform:
+        """BTS's, by this module's numbers."""
+        return bts_transform(self.img_size, self.crop, rotate=self.rotate, flip=self.flip, colour=self.colour)
+
+    def source(self, split: str) -> SurfacePairs:
+        """The pairs of a split."""
+        root = data_root(self.root)
+        listed = self.lists[split]
+        if listed is not None:
+            pairs = read_pair_list(root / listed, (root,), (root,))
+        else:
+            images, labels = self.folders[split]
+            pairs = pair_folders(root / images, root / labels, self.suffixes)
+        return SurfacePairs(pairs, root, self.kind, self.read_label, self.intrinsics)
+
+
+class DepthFolder(SurfaceFolder):
+    """Images and depth maps in folders below one root, paired by file name without suffix, or by list files.
+
+    A depth map is a 16-bit grey PNG or a float npy array, as large as its image; 0, NaN and the values in ``invalid``
+    are no reading.
+
+    Args:
+        root: Folder that the others are in; needed for everything but predict.
+        img_size: Height and width that images are resized to [px]. Depth maps are never resized at test time, and their
+            values never; see :mod:`heads.data.depth_normals.maps`.
+        train_images: Folder of training images, below ``root``.
+        train_depth: Folder of their depth maps.
+        val_images: Folder of validation images.
+        val_depth: Folder of their depth maps.
+        test_images: Folder of test images; the validation images by default.
+        test_depth: Folder of their depth maps; the validation ones by default.
+        train_list: A list file below ``root`` in place of the two folders: an image and its depth map on each line.
+        val_list: The same for validation.
+        test_list: The same for the test; the validation's by default.
+        predict_images: Any folder of images, for predict.
+        depth_scale: Values per metre: by default 1000 (millimetres) in a PNG, and 1 in an array.
+        depth_range: Where depths are expected [m]; a median outside is warned about.
+        invalid: Values that mean no reading besides 0, as they stand in the file.
+        intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
+        crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
+        rotate: Largest random angle to either side in training [degrees].
+        flip: Probability of the horizontal flip in training.
+        colour: Probability of other colours in training.
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: A folder, list or label is missing, or a number is out of range.
+    """
+
+    kind = "depth"
+    suffixes = (".png", ".npy")
+
+    def __init__(
+        self,
+        root: str | None = None,
+        img_size: tuple[int, int] = (480, 640),
+        *,
+        train_images: str = "train",
+        train_depth: str = "train_depth",
+        val_images: str = "val",
+        val_depth: str = "val_depth",
+        test_images: str | None = None,
+        test_depth: str | None = None,
+        train_list: str | None = None,
+        val_list: str | None = None,
+        test_list: str | None = None,
+        predict_images: str | None = None,
+        depth_scale: float | None = None,
+        depth_range: tuple[float, float] = (0.001, 10.0),
+        invalid: list[float] | None = None,
+        intrinsics: list[float] | None = None,
+        crop: tuple[int, int] | None = None,
+        rotate: float = 0.0,
+        flip: float = 0.5,
+        colour: float = 0.5,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        if depth_scale is not None and not 0 < depth_scale < float("inf"):
+            raise ValueError(f"depth_scale is {depth_scale}; expected values per metre, such as 1000 for millimetres.")
+        folders = {"train": (train_images, train_depth), "val": (val_images, val_depth)}
+        folders["test"] = (test_images or val_images, test_depth or val_depth)
+        super().__init__(
+            root,
+            img_size,
+            folders=folders,
+            lists={"train": train_list, "val": val_list, "test": test_list or val_list},
+            read_label=partial(read_depth, scale=depth_scale, invalid=tuple(invalid or ())),
+            intrinsics=intrinsics,
+            crop=crop,
+            rotate=rotate,
+            flip=flip,
+            colour=colour,
+            predict_images=predict_images,
+            depth_range=check_depth_range(depth_range),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.protocol |= {"depth_scale": depth_scale, "invalid": invalid or []}
+
+
+class NormalsFolder(SurfaceFolder):
+    """Images and normal maps in folders below one root, paired by file name without suffix, or by list files.
+
+    A normal map is an RGB PNG with (n + 1) / 2 * 255, black for no reading, as large as its image.
+
+    Args:
+        root: Folder that the others are in; needed for everything but predict.
+        img_size: Height and width that images are resized to [px]. Normal maps are never resized at test time.
+        axes: Where red, green and blue point: right or left, down or up, away or towards (the camera).
+        train_images: Folder of training images, below ``root``.
+        train_normals: Folder of their normal maps.
+        val_images: Folder of validation images.
+        val_normals: Folder of their normal maps.
+        test_images: Folder of test images; the validation images by default.
+        test_normals: Folder of their normal maps; the validation ones by default.
+        train_list: A list file below ``root`` in place of the two folders: an image and its normal map on each line.
+        val_list: The same for validation.
+        test_list: The same for the test; the validation's by default.
+        predict_images: Any folder of images, for predict.
+        intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
+        crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
+        rotate: Largest random angle to either side in training [degrees].
+        flip: Probability of the horizontal flip in training.
+        colour: Probability of other colours in training.
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: A folder, list or label is missing, or a number is out of range.
+    """
+
+    kind = "normal"
+    suffixes = (".png",)
+
+    def __init__(
+        self,
+        root: str | None = None,
+        img_size: tuple[int, int] = (480, 640),
+        axes: tuple[str, str, str] = OWN_AXES,
+        *,
+        train_images: str = "train",
+        train_normals: str = "train_normals",
+        val_images: str = "val",
+        val_normals: str = "val_normals",
+        test_images: str | None = None,
+        test_normals: str | None = None,
+        train_list: str | None = None,
+        val_list: str | None = None,
+        test_list: str | None = None,
+        predict_images: str | None = None,
+        intrinsics: list[float] | None = None,
+        crop: tuple[int, int] | None = None,
+        rotate: float = 0.0,
+        flip: float = 0.5,
+        colour: float = 0.5,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        folders = {"train": (train_images, train_normals), "val": (val_images, val_normals)}
+        folders["test"] = (test_images or val_images, test_normals or val_normals)
+        super().__init__(
+            root,
+            img_size,
+            folders=folders,
+            lists={"train": train_list, "val": val_list, "test": test_list or val_list},
+            read_label=partial(read_normals, axes=check_axes(axes)),
+            intrinsics=intrinsics,
+            crop=crop,
+            rotate=rotate,
+            flip=flip,
+            colour=colour,
+            predict_images=predict_images,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.protocol |= {"axes": list(axes)}

@@ -1,0 +1,245 @@
+"""NAVI: objects with depth from their scans, by Probe3D's protocol."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as V
+
+from siglip2_backbone.json_files import parse_json
+
+from ...geometry.record import Geometry
+from ..images import read_image
+from ..label_sizes import other_size
+from ..layouts import check_count, data_root
+from .depth_files import read_inverse_depth
+from .maps import DepthMap, NormalMap
+from .module import Reading, SurfaceModule, camera
+from .normal_files import normals_from_depth
+from .transforms import Window, probe3d_transform
+
+Target = Literal["depth", "normal"]
+
+_COUNTS = {"train": 8217, "val": 2298, "test": 2298}
+_PUBLISHED = 575  # each fourth of them is what Probe3D tests on
+_SIDE = 512  # of the labels [px]
+_NEAREST, _LEAST_SPAN = 0.01, 0.01  # of relative depth; the span is in metres
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph of an object.
+
+    Attributes:
+        image: Its file.
+        depth: Its depth map.
+        name: Object, scene and file.
+        focal_length: In pixels of the published image [px].
+        short_side: Of the published image [px].
+    """
+
+    image: Path
+    depth: Path
+    name: str
+    focal_length: float
+    short_side: int
+
+
+class NAVI(SurfaceModule):
+    """NAVI v1.5 (or v1.0): the multiview scenes to train on, the photographs in the wild to test on (and validate on).
+
+    Images are cut to a square around the object, and they and their labels are 512 px wide then. Depth is relative to
+    the object: 0.01 at its nearest point and 1 at its farthest. Normals come from the metric depth.
+
+    Args:
+        root: Folder with one folder for each object.
+        img_size: Height and width that the squares are resized to [px]; labels stay at 512 px in tests.
+        targets: depth, normal, or both.
+        relative: Relative depth; metres otherwise.
+        stride: Take each n-th image, of the sorted list.
+        prefix: Of file names, such as ``downsampled_`` for copies that Probe3D's script has made.
+        predict_images: Any folder of images, for predict.
+        jitter: Probability of other colours in training.
+        crop: Probability of a random part of the square in training; Probe3D has none.
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: A file is missing or damaged, or an option is out of range.
+
+    Source: Jampani et al., NeurIPS 2023; ``navi.py`` of mbanani/probe3d @ 1fff822. That cuts a square out of an image
+    shrunk to 512 px and enlarges it again, where this one cuts it out of the image as it is; a square at the image's
+    edge is moved as little as it takes; and each fourth image is counted in an order that it does not define.
+    """
+
+    stacked = ("image", "depth", "normal", "intrinsics")
+
+    def __init__(
+        self,
+        root: str | None = None,
+        img_size: tuple[int, int] = (512, 512),
+        *,
+        targets: list[Target] | None = None,
+        relative: bool = True,
+        stride: int = 4,
+        prefix: str = "",
+        predict_images: str | None = None,
+        jitter: float = 0.8,
+        crop: float = 0.0,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            img_size, predict_images=predict_images, batch_size=batch_size, num_workers=num_workers, seed=seed
+        )
+        self.targets = ["depth"] if targets is None else list(targets)
+        if not self.targets or set(self.targets) - {"depth", "normal"} or stride < 1:
+            raise ValueError(f"targets is {targets}, stride {stride}; expected depth, normal or both, and at least 1.")
+        self.root = root
+        self.relative, self.stride, self.prefix = relative, stride, prefix
+        self.jitter, self.crop = jitter, crop
+        self.stacked = ("image", *self.targets, "intrinsics")  # type: ignore[misc]  # a module reads one or both
+        self.protocol = {"relative": relative, "stride": stride, "images_published": _PUBLISHED}
+
+    def train_transform(self) -> v2.Transform:
+        """Probe3D's."""
+        return probe3d_transform(self.img_size, crop=self.crop, jitter=self.jitter)
+
+    def source(self, split: str) -> "NAVIViews":
+        """The views of a split."""
+        root = data_root(self.root)
+        views = list(list_views(root, split, self.prefix))
+        if not views:
+            raise ValueError(f"{root} holds no object with both multiview scenes and a wild_set, as NAVI's do.")
+        check_count(f"{split} of {root}", len(views), _COUNTS[split])
+        return NAVIViews(views[:: self.stride], tuple(self.targets), self.relative)
+
+
+@dataclass(frozen=True)
+class NAVIViews:
+    """Readings of views, cut to the object.
+
+    Attributes:
+        views: The photographs.
+        targets: depth, normal, or both.
+        relative: Relative depth; metres otherwise.
+    """
+
+    views: list[View]
+    targets: tuple[str, ...]
+    relative: bool
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def read(self, index: int) -> Reading:
+        """One view."""
+        view = self.views[index]
+        image, depth = read_image(view.image), read_inverse_depth(view.depth)
+        size = (image.shape[1], image.shape[2])
+        found = (depth.shape[1], depth.shape[2])
+        if found != size:
+            raise ValueError(other_size(str(view.depth), found, view.image, size))
+        focal = view.focal_length * min(size) / view.short_side
+        matrix = camera(focal, focal, size[1] / 2, size[0] / 2)
+        parts = [tv_tensors.Image(image), DepthMap(depth), Geometry.of(size)]
+        cut = [V.crop(part, *object_window(depth[0])) for part in parts]
+        image, depth, geometry = (V.resize(part, [_SIDE, _SIDE], antialias=True) for part in cut)
+        distance = depth.as_subclass(Tensor)
+        shown = relative_depth(distance) if self.relative else distance
+        labels = {
+            "depth": shown if "depth" in self.targets else None,
+            "normal": _normals(cut[1], cut[2], matrix, min(size)) if "normal" in self.targets else None,
+        }
+        return Reading(
+            view.image, view.name, image.as_subclass(Tensor), **labels, intrinsics=geometry.intrinsics(matrix)
+        )
+
+
+def _normals(depth: DepthMap, geometry: Geometry, matrix: Tensor, short_side: int) -> Tensor:
+    """Normals of a square cut out of an image, from its depth at the scale at which the image is 512 px wide.
+
+    So Probe3D has it. At a larger scale neighbouring pixels differ by less than the steps of NAVI's encoding.
+    """
+    side = max(3, round(depth.shape[-1] * min(1.0, _SIDE / short_side)))
+    coarse, record = (V.resize(part, [side, side]) for part in (depth, geometry))
+    normal = NormalMap(normals_from_depth(coarse.as_subclass(Tensor), record.intrinsics(matrix)))
+    enlarged: Tensor = V.resize(normal, [_SIDE, _SIDE]).as_subclass(Tensor)
+    return enlarged
+
+
+def relative_depth(depth: Tensor) -> Tensor:
+    """Depth between 0.01 (nearest) and 1 (farthest reading); no reading stays 0.
+
+    An object less deep than 1 cm does not reach 1.
+
+    Source: mbanani/probe3d @ 1fff822.
+    """
+    read = depth > 0
+    if not read.any():
+        return depth
+    near, far = depth[read].min(), depth[read].max()
+    return torch.where(read, (depth - near) / (far - near).clamp(min=_LEAST_SPAN) * (1 - _NEAREST) + _NEAREST, 0)
+
+
+def object_window(depth: Tensor) -> Window:
+    """The square around what has depth, inside the largest square in the middle of an image.
+
+    Args:
+        depth: Depth ``(H, W)``; 0 is no reading.
+    """
+    height, width = depth.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    rows, columns = (depth[top : top + side, left : left + side] > 0).nonzero(as_tuple=True)
+    if not len(rows):
+        return Window(top, left, side, side)
+    starts = [int(rows.min()), int(columns.min())]
+    extents = [int(rows.max()) + 1 - starts[0], int(columns.max()) + 1 - starts[1]]
+    box = max(*extents, 2)
+    y, x = (min(max(s - (box - e) // 2, 0), side - box) for s, e in zip(starts, extents, strict=True))
+    return Window(top + y, left + x, box, box)
+
+
+def list_views(root: Path, split: Literal["train", "val", "test"] | str, prefix: str = "") -> Iterator[View]:
+    """The views of a split, sorted: multiview scenes for train, wild sets otherwise, of objects that have both.
+
+    Raises:
+        ValueError: An annotation file is missing or damaged, or names a file that is not there.
+    """
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        scenes = sorted([*folder.glob("multiview-*"), *folder.glob("multiview_*")])
+        wild = folder / "wild_set"
+        if scenes and wild.is_dir():
+            for scene in scenes if split == "train" else [wild]:
+                yield from _scene(scene, prefix)
+
+
+def _scene(scene: Path, prefix: str) -> Iterator[View]:
+    path = scene / "annotations.json"
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected NAVI's annotations of {scene.name}.")
+    try:
+        rows: list[dict[str, Any]] = parse_json(path.read_text(encoding="utf-8"))
+        found = sorted((str(r["filename"]), float(r["camera"]["focal_length"]), min(r["image_size"])) for r in rows)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged or another file ({error!r}); expected a list with filename, camera.focal_length and "
+            "image_size."
+        ) from error
+    for name, focal_length, short_side in found:
+        if Path(name).name != name:
+            raise ValueError(f"{path} names {name!r}; expected the name of a file in its folder images.")
+        image = scene / "images" / f"{prefix}{name}"
+        depth = scene / "depth" / f"{prefix}{Path(name).stem}.png"
+        for file in (image, depth):
+            if not file.is_file():
+                raise ValueError(f"No file {file}, which {path} names. Unpack the data again.")
+        yield View(image, depth, f"{scene.parent.name}/{scene.name}/{Path(name).stem}", focal_length, short_side)

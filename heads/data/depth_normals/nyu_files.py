@@ -1,0 +1,152 @@
+"""The MATLAB files of NYU Depth V2: frames in HDF5, splits in MATLAB 5, normals in either."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..array_files import read_array
+from .depth_files import metres
+from .matlab_files import read_matlab_5
+from .normal_files import Axes, unit_normals
+
+Frames = list[int]
+DepthKey = Literal["depths", "rawDepths"]
+
+_FRAMES = 1449
+_SIZE = (480, 640)  # of every frame
+_RGB_MEANS = (122.175, 116.169, 103.508)  # which GeoNet's images are short of, twice
+
+
+def read_frame(path: Path, frame: int, depth: DepthKey) -> tuple[Tensor, Tensor]:
+    """A frame of ``nyu_depth_v2_labeled.mat``.
+
+    Args:
+        path: The file.
+        frame: Number of the frame, from 0.
+        depth: ``depths`` (in-painted) or ``rawDepths`` (0 in holes) [m].
+
+    Returns:
+        The image, uint8 ``(3, 480, 640)``, and its depth [m], float32 ``(1, 480, 640)``.
+
+    Raises:
+        ValueError: The file is missing, no HDF5, or holds no such frame.
+    """
+    with open_hdf5(path) as file:
+        image = _slice(file, "images", frame, (3, *_SIZE), path)
+        values = _slice(file, depth, frame, _SIZE, path)
+    return torch.from_numpy(image), metres(values, 1.0, f"{path}, frame {frame + 1} of {depth},")
+
+
+def read_frame_normals(path: Path, key: str, frame: int, axes: Axes) -> Tensor:
+    """Normals of a frame: from a MATLAB 7.3 file, or from a npy array ``(frames, 480, 640, 3)``.
+
+    Args:
+        path: The file.
+        key: Name of the array in a MATLAB file, such as ``norm_gt_l``.
+        frame: Number of the frame, from 0.
+        axes: Where the components point.
+
+    Returns:
+        Unit normals or 0, float32 ``(3, 480, 640)``.
+
+    Raises:
+        ValueError: The file is missing, a pickle, or of another shape, or the axes are wrong.
+    """
+    name = f"{path}, frame {frame + 1},"
+    if path.suffix.lower() == ".npy":
+        return unit_normals(_npy_frame(path, frame), axes, name)
+    if path.suffix.lower() != ".mat":
+        raise ValueError(
+            f"{path} is neither .mat nor .npy. If it is all_normals.pklz, it is a pickle, which can run code: where "
+            "you trust it, save its array all_normals with numpy.save, and pass that file."
+        )
+    with open_hdf5(path) as file:
+        return unit_normals(_slice(file, key, frame, (3, *_SIZE), path).transpose(1, 2, 0), axes, name)
+
+
+def _npy_frame(path: Path, frame: int) -> NDArray[np.generic]:
+    values = read_array(path, "an array of normals (frames, 480, 640, 3)")
+    if values.shape[1:] != (*_SIZE, 3) or frame >= len(values):
+        raise ValueError(f"{path} has shape {values.shape}; expected (frames, 480, 640, 3) with frame {frame + 1}.")
+    return np.asarray(values[frame])
+
+
+def read_splits(path: Path) -> tuple[Frames, Frames]:
+    """Training and test frames, from 0, of ``splits.mat`` (which counts from 1).
+
+    Raises:
+        ValueError: The file is missing, damaged or another one.
+    """
+    values = read_matlab_5(path, ("trainNdxs", "testNdxs"))
+    numbers = np.concatenate([values["trainNdxs"].ravel(), values["testNdxs"].ravel()])
+    if not np.isin(numbers, np.arange(1, _FRAMES + 1)).all() or len(np.unique(numbers)) < len(numbers):
+        raise ValueError(
+            f"{path} has frames below 1, above {_FRAMES}, twice or in both splits; expected the official splits.mat. "
+            "Download it again."
+        )
+    frames = [int(i) - 1 for i in numbers]
+    train = values["trainNdxs"].size
+    return frames[:train], frames[train:]
+
+
+def read_geonet(path: Path, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, depth and normals of a training file of GeoNet.
+
+    Returns:
+        The image, uint8 ``(3, H, W)``, depth [m], float32 ``(1, H, W)``, and normals, float32 ``(3, H, W)``.
+
+    Raises:
+        ValueError: The file is missing, damaged or another one, or the axes are wrong.
+
+    Source: NYU_geonet of mbanani/probe3d @ 1fff822, which cuts to 480 x 640 and adds twice the mean.
+    """
+    values = read_matlab_5(path, ("img", "depth", "norm"))
+    shapes = [values[key].shape for key in ("img", "depth", "norm")]
+    if len(shapes[1]) != 2 or not values["depth"].size or shapes[0] != (*shapes[1], 3) or shapes[2] != shapes[0]:
+        raise ValueError(f"{path} has img, depth and norm of shapes {shapes}; expected (H, W, 3), (H, W), (H, W, 3).")
+    image, depth, normal = (values[key][: _SIZE[0], : _SIZE[1]] for key in ("img", "depth", "norm"))
+    restored = np.clip(image.astype(np.float64) + 2 * np.array(_RGB_MEANS), 0, 255).astype(np.uint8)
+    pixels = torch.from_numpy(restored).permute(2, 0, 1).contiguous()
+    return pixels, metres(depth, 1.0, str(path)), unit_normals(normal, axes, str(path))
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """A MATLAB 7.3 file, open while it is read, so that worker processes share no handle.
+
+    Raises:
+        ValueError: h5py is not installed, or the file is missing or no HDF5.
+    """
+    try:
+        import h5py  # an extra: one data set needs it
+    except ImportError as error:
+        raise ValueError("MATLAB 7.3 files need h5py: pip install 'siglip2-backbone[nyu]'.") from error
+    if not path.is_file():
+        raise ValueError(f"No file {path}; expected a MATLAB 7.3 file (HDF5).")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(
+            f"{path} is no MATLAB 7.3 file (HDF5): {error}. Download it again, or save it with -v7.3."
+        ) from error
+    with file:
+        yield file
+
+
+def _slice(file: Any, key: str, frame: int, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
+    """One frame of an array; HDF5 has MATLAB's axes in reverse, so rows and columns are swapped back."""
+    expected = (*shape[:-2], shape[-1], shape[-2])
+    try:
+        stored = file.get(key)
+        found = "no such array" if stored is None else f"shape {getattr(stored, 'shape', '() of a group')}"
+        if stored is not None and getattr(stored, "shape", ())[1:] == expected and frame < stored.shape[0]:
+            return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
+    except Exception as error:  # of a damaged file h5py raises what its decoders trip over
+        raise ValueError(f"{path}, {key}, is damaged ({error}). Download the file again.") from error
+    raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")

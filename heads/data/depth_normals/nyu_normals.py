@@ -1,0 +1,155 @@
+"""Surface normals of NYU Depth V2."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torchvision.transforms import v2
+
+from ..layouts import check_count, data_root
+from ..sizes import Size
+from .module import Reading, Source, SurfaceModule
+from .normal_files import OWN_AXES, Axes, check_axes
+from .nyu import NYU_CAMERA
+from .nyu_files import Frames, read_frame, read_frame_normals, read_geonet, read_splits
+from .transforms import Window, probe3d_transform
+
+_COUNTS = {"train": 795, "val": 654, "test": 654}
+_FARTHEST = 10.0  # depth beyond which normals do not count [m]
+_BAD = (6919, 21181)  # of GeoNet's sorted files
+
+
+@dataclass(frozen=True)
+class LabelledNormals:
+    """Frames of ``nyu_depth_v2_labeled.mat`` with normals from another file, where raw depth has a reading."""
+
+    path: Path
+    frames: Frames
+    normals: Path
+    key: str
+    axes: Axes
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, index: int) -> Reading:
+        """One frame."""
+        frame = self.frames[index]
+        image, depth = read_frame(self.path, frame, "rawDepths")
+        normal = read_frame_normals(self.normals, self.key, frame, self.axes)
+        normal = torch.where((depth > 0) & (depth <= _FARTHEST), normal, 0)
+        return Reading(self.path, f"{frame + 1:04d}", image, normal=normal, intrinsics=NYU_CAMERA)
+
+
+@dataclass(frozen=True)
+class GeoNetNormals:
+    """GeoNet's training files."""
+
+    paths: list[Path]
+    axes: Axes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> Reading:
+        """One file."""
+        path = self.paths[index]
+        image, depth, normal = read_geonet(path, self.axes)
+        normal = torch.where(depth <= _FARTHEST, normal, 0)
+        return Reading(path, path.stem, image, normal=normal, intrinsics=NYU_CAMERA)
+
+
+class NYUv2Normals(SurfaceModule):
+    """NYU Depth V2 with normals: the labelled 795 or GeoNet's 30 thousand to train on, the labelled 654 to test on.
+
+    What can be read: normals of all 1449 labelled frames in a MATLAB 7.3 file (GeoNet's ``norm_gt_l.mat``: Ladicky's
+    normals) or in a npy array ``(1449, 480, 640, 3)``, and GeoNet's training files (MATLAB 5 with img, depth, norm).
+    ``all_normals.pklz``, which Probe3D tests on, is a pickle and is not read; save its array as npy. Normal maps as PNG
+    are for :class:`heads.NormalsFolder`. Each publisher has its own axes: say which, a wrong third one is refused.
+
+    Args:
+        root: Folder with ``nyu_depth_v2_labeled.mat``, ``splits.mat`` and the normals.
+        img_size: Height and width that images are resized to [px].
+        normals: File of the normals, below ``root``.
+        normals_key: Name of the array in it, if it is a MATLAB file.
+        axes: Where the components of the normals point.
+        geonet: Folder of GeoNet's training files, below ``root``; without it the 795 are trained on.
+        geonet_axes: Where the components of GeoNet's normals point; ``axes`` by default.
+        square: Use the middle 480 x 480 of each image, as Probe3D does.
+        predict_images: Any folder of images, for predict.
+        jitter: Probability of other colours in training.
+        crop: Probability of a random part of the image in training.
+        flip: Probability of the horizontal flip in training.
+        batch_size: Images per batch.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: A file is missing or another one, or the axes are wrong.
+
+    Source: ``nyu.py`` of mbanani/probe3d @ 1fff822. The number of GeoNet's files is not checked: sources give 30907
+    and 30914.
+    """
+
+    stacked = ("image", "normal", "intrinsics")
+
+    def __init__(
+        self,
+        root: str | None = None,
+        img_size: tuple[int, int] = (480, 640),
+        *,
+        normals: str = "norm_gt_l.mat",
+        normals_key: str = "norm_gt_l",
+        axes: tuple[str, str, str] = OWN_AXES,
+        geonet: str | None = None,
+        geonet_axes: tuple[str, str, str] | None = None,
+        square: bool = False,
+        predict_images: str | None = None,
+        jitter: float = 0.8,
+        crop: float = 0.5,
+        flip: float = 0.0,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            img_size,
+            predict_images=predict_images,
+            view=_square if square else None,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.root = root
+        self.normals, self.normals_key, self.axes = normals, normals_key, check_axes(axes)
+        self.geonet, self.geonet_axes = geonet, check_axes(geonet_axes or axes)
+        self.augmentation = {"jitter": jitter, "crop": crop, "flip": flip}
+        self.protocol = {"normals": normals, "square": square, "images_published": _COUNTS["test"]}
+
+    def train_transform(self) -> v2.Transform:
+        """Probe3D's."""
+        return probe3d_transform(self.img_size, **self.augmentation)
+
+    def source(self, split: str) -> Source:
+        """The frames of a split."""
+        root = data_root(self.root)
+        if split == "train" and self.geonet is not None:
+            return GeoNetNormals(_geonet_files(root / self.geonet), self.geonet_axes)
+        train, test = read_splits(root / "splits.mat")
+        frames = train if split == "train" else test
+        check_count(f"{split} of {root}", len(frames), _COUNTS[split])
+        labelled, normals = root / "nyu_depth_v2_labeled.mat", root / self.normals
+        return LabelledNormals(labelled, frames, normals, self.normals_key, self.axes)
+
+
+def _square(size: Size) -> Window:
+    side = min(size)
+    return Window((size[0] - side) // 2, (size[1] - side) // 2, side, side)
+
+
+def _geonet_files(folder: Path) -> list[Path]:
+    """The files in order, without the two that Probe3D leaves out."""
+    paths = sorted(folder.glob("*.mat"), key=lambda p: p.name)
+    if not paths:
+        raise ValueError(f"No .mat files in {folder}; expected GeoNet's training files.")
+    return [path for i, path in enumerate(paths) if i not in _BAD]

@@ -1,0 +1,1 @@
+"""Data with boxes and instance masks."""

@@ -1,0 +1,200 @@
+"""What the data modules of detection share: transforms, splits, the truth, and what the result file says of them."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from ..classes import ClassSpec, class_colours
+from ..module import DenseDataModule
+from ..sizes import Fit
+from .annotations import Annotations
+from .dataset import DetectionDataset
+from .transforms import DetectionRecipe, detection_transform
+
+_STAGES = {"train": "train", "val": "validate", "test": "test"}  # what Lightning calls the work on a split
+
+
+class DetectionDataModule(DenseDataModule):
+    """Images with boxes, and masks where there are any, in three splits, and a folder of images to predict.
+
+    Subclasses define ``annotations`` and ``image_folder``. One without a test split of its own calls ``test_on_val``.
+
+    Args:
+        classes: Number of classes, their names, or names with colours, in the order of the categories' ids. Where it
+            is none, a subclass calls ``take_classes``.
+        root: Folder of the data set; needed for everything but predict.
+        img_size: Height and width [px] that images fit into, their shape kept; the long side lies along that of the
+            image. Nothing is padded but the smaller images of a batch.
+        recipe: Augmentation. lsj: the image that fits is scaled, cropped and flipped. resize: the short side is one
+            of eleven between 0.6 and 1 times that of img_size, the long side at most that of img_size, whichever way
+            the image lies. plain: the image that fits is flipped.
+        scale: Range of the random scale of lsj.
+        masks: Read the instance masks, too.
+        skip_invalid: Pass over boxes that cannot be right, and say so; other errors still stop.
+        min_visible: Smallest share of a box that a crop must leave; 0 for any.
+        predict_images: Any folder of images, for predict.
+        batch_size: Images per batch.
+        eval_batch_size: Images per batch outside training; 1 by default, because images of other shapes in a batch
+            are padded, and a transformer sees the padding.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: The class list is wrong, or a number is out of range.
+    """
+
+    test_size: Fit
+    skips: ClassVar[str] = "boxes"
+    stacked: ClassVar[tuple[str, ...]] = ("image",)
+    lvis: ClassVar[bool] = False  # whether only some classes of each image were looked for, as in LVIS
+
+    def __init__(
+        self,
+        classes: ClassSpec | None,
+        root: str | None = None,
+        img_size: tuple[int, int] = (512, 512),
+        *,
+        recipe: DetectionRecipe = "lsj",
+        scale: tuple[float, float] = (0.1, 2.0),
+        masks: bool = False,
+        skip_invalid: bool = False,
+        min_visible: float = 0.0,
+        predict_images: str | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        eval_batch_size = 1 if eval_batch_size is None else eval_batch_size
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, seed=seed)
+        if min(img_size) < 2 or not 0 < scale[0] <= scale[1] or not 0 <= min_visible <= 1:
+            raise ValueError(
+                f"img_size is {img_size}, scale {scale}, min_visible {min_visible}; expected at least 2 px, a range of "
+                "positive factors, the smaller one first, and a share from 0 to 1."
+            )
+        self.classes = None if classes is None else class_colours(classes, most=None)
+        self.root = root
+        self.img_size = img_size
+        self.test_size = fit = Fit(img_size, turns=True)
+        self.transform = detection_transform(img_size, scale, recipe)
+        self.masks = masks
+        self.skip_invalid = skip_invalid
+        self.min_visible = min_visible
+        self.predict_images = predict_images
+        self.splits = {split: split for split in _STAGES}  # what each is read from
+        self.test_split = "test"
+        self.protocol |= {"recipe": recipe, "test_resize": str(fit), "eval_batch_size": eval_batch_size}
+        if recipe == "lsj":
+            self.protocol |= {"scale": list(scale), "min_visible": min_visible}
+        self._truth: dict[str, Annotations] = {}
+
+    def test_on_val(self) -> None:
+        """Test on the validation split."""
+        self.splits["test"] = self.test_split = "val"
+
+    def take_classes(self) -> None:
+        """Take the categories of the validation split for classes.
+
+        Raises:
+            ValueError: Files are missing or wrong.
+        """
+        self.classes = class_colours(self.truth("val").names, most=None)
+
+    def annotations(self, name: str) -> Annotations:
+        """The images and objects of a split.
+
+        Args:
+            name: train, val, or test where there is one.
+
+        Raises:
+            ValueError: Files are missing or wrong.
+        """
+        raise NotImplementedError
+
+    def base(self) -> Path:
+        """The folder of the data set.
+
+        Raises:
+            ValueError: ``root`` is not set, or there is no such folder.
+        """
+        if self.root is None:
+            instead = "" if self.classes else ", or data.classes, which is all that predict needs"
+            raise ValueError(f"data.root is not set; expected the folder of the data set{instead}.")
+        base = Path(self.root).expanduser()
+        if not base.is_dir():
+            raise ValueError(f"No folder {base}; expected data.root to be the folder of the data set.")
+        return base
+
+    def image_folder(self, name: str) -> Path:
+        """The folder that the file names of a split start from."""
+        raise NotImplementedError
+
+    def truth(self, split: str) -> Annotations:
+        """What predictions on val or test are compared with: the annotations as they are, read once.
+
+        Raises:
+            ValueError: Files are missing or wrong, or their classes are not ``classes``.
+        """
+        name = self.splits[split]
+        if name not in self._truth:
+            self._truth[name] = self._read(name)
+        return self._truth[name]
+
+    def describe(self, split: str) -> dict[str, Any]:
+        """The base description with what the truth was read from."""
+        return super().describe(split) | {"annotations": self._below_root(self.truth(split).source)}
+
+    def dataset(self, split: str) -> DetectionDataset:
+        """A split's images, once its annotations are read and it is checked that they are there.
+
+        Raises:
+            ValueError: Files are missing or wrong, or no image has an object.
+        """
+        training, name = split == "train", self.splits[split]
+        annotations = self._read(name) if training else self.truth(split)  # what is trained on is not kept twice
+        if all(annotation["iscrowd"] for annotation in annotations.annotations):
+            raise ValueError(
+                f"{annotations.source} has no box of a single object in {len(annotations.images)} images; expected "
+                f"some to {'train on' if training else 'find'}. Look whether it is the annotation file of the {split} "
+                "images."
+            )
+        self._say(split, annotations)
+        return DetectionDataset(
+            annotations,
+            self.image_folder(name),
+            self.test_size,
+            self.transform if training else None,
+            masks=self.masks,
+            min_visible=self.min_visible,
+            seed=self.seed,
+        )
+
+    def _read(self, name: str) -> Annotations:
+        annotations = self.annotations(name)
+        if self.classes is not None and annotations.names != list(self.classes):
+            raise ValueError(f"{annotations.source} has {_differs(annotations.names, list(self.classes))}")
+        return annotations
+
+    def _say(self, split: str, annotations: Annotations) -> None:
+        """Note what the reader has passed over for the result file, and say so once."""
+        lines, stage = annotations.skipped, _STAGES[split]
+        if lines and stage not in self.skipped:
+            self.skipped[stage] = list(lines)
+            more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+            rank_zero_warn(f"Skipped in {split}: {lines[0]}{more}")
+
+    def _below_root(self, source: str) -> str:
+        root = Path(self.root or "").expanduser()
+        return str(Path(source).relative_to(root)) if Path(source).is_relative_to(root) else source
+
+
+def _differs(found: list[str], expected: list[str]) -> str:
+    """How the categories of a file differ from the classes."""
+    remedy = "Give data.classes as the file has them, in the order of their ids."
+    if missing := [name for name in expected if name not in found]:
+        return f"no category {missing[0]!r}; expected the {len(expected)} classes. {remedy}"
+    if surplus := [name for name in found if name not in expected]:
+        return f"a category {surplus[0]!r} that is not among the {len(expected)} classes. {remedy}"
+    place = next(i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
+    return f"{found[place]!r} as category {place + 1} by id, the classes have {expected[place]!r} there. {remedy}"

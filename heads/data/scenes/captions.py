@@ -1,0 +1,55 @@
+"""A sentence about a generated scene that is true of its picture."""
+
+from itertools import pairwise
+
+from numpy.typing import NDArray
+
+from .materials import Material
+from .solids import Solid
+
+
+def describe(solids: list[Solid], materials: list[Material], boxes: NDArray, width: int) -> str:  # type: ignore[type-arg]
+    """Name the visible solids with their colours and textures, and say how neighbours stand to each other.
+
+    Only solids that their description tells apart are related to others. "In front of" and "behind" are said of solids
+    whose boxes overlap from left to right and whose middles are at least half a metre apart along the view; "left of"
+    and "right of" of those whose boxes do not overlap so.
+
+    Args:
+        solids: The visible ones.
+        materials: What they are made of.
+        boxes: Their boxes [px], ``(N, 4)``.
+        width: Of the image [px].
+    """
+    if not solids:
+        return "An empty room."
+    names = [_name(s, m) for s, m in zip(solids, materials, strict=True)]
+    parts = [f"A room with {_list([_article(n) for n in names])}."]
+    order = sorted((i for i, name in enumerate(names) if names.count(name) == 1), key=lambda i: boxes[i, 0])
+    for one, other in pairwise(order):
+        if relation := _relation(solids[one], solids[other], boxes[one], boxes[other]):
+            parts.append(f"The {names[one]} is {relation} the {names[other]}.")
+    return " ".join(parts)
+
+
+def _name(solid: Solid, material: Material) -> str:
+    texture = "" if material.texture == "plain" else f"{material.texture} "
+    return f"{texture}{material.colour} {solid.kind}"
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _relation(one: Solid, other: Solid, box: NDArray, other_box: NDArray) -> str | None:  # type: ignore[type-arg]
+    if box[2] <= other_box[0]:
+        return "left of"
+    if other_box[2] <= box[0]:
+        return "right of"
+    if abs(one.z - other.z) < 0.5:
+        return None
+    return "in front of" if one.z < other.z else "behind"

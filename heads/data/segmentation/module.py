@@ -1,0 +1,93 @@
+"""What the data modules of semantic segmentation share: transforms, splits, and what the result file says of them."""
+
+from typing import Any
+
+from ..classes import ClassSpec, class_colours
+from ..module import DenseDataModule
+from ..sizes import Size
+from .dataset import SegmentationDataset, Split
+from .transforms import Recipe, train_transform
+
+
+class SegmentationDataModule(DenseDataModule):
+    """Images and label maps in three splits, and a folder of images to predict.
+
+    Subclasses define ``split``, and set ``test_split``, its name for the result file.
+
+    Args:
+        classes: Number of classes, their names, or names with colours, in the order of their indices.
+        root: Folder of the data set; needed for everything but predict.
+        img_size: Height and width [px] of training crops, and of test images, which are resized to it. Labels are
+            never resized at test time.
+        recipe: Augmentation. plain: the image that fits into img_size is scaled, cropped and flipped. dinov2, dinov3:
+            the short side of img_size is scaled, a crop is not filled by one class, and colours are distorted.
+        scale: Range of the random scale in training.
+        test_short_side: Keep the shape of test images and resize their short side to this [px].
+        skip_corrupt: Go on where an image or label is damaged, and say so; other errors still stop.
+        predict_images: Any folder of images, for predict.
+        batch_size: Images per batch.
+        eval_batch_size: Images per batch outside training; batch_size by default, and 1 with test_short_side, because
+            images of other shapes in a batch are padded, and a transformer sees the padding.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: The class list is missing or wrong, or a number is out of range.
+    """
+
+    test_size: Size | int
+
+    def __init__(
+        self,
+        classes: ClassSpec | None,
+        root: str | None = None,
+        img_size: tuple[int, int] = (512, 512),
+        *,
+        recipe: Recipe = "plain",
+        scale: tuple[float, float] = (0.5, 2.0),
+        test_short_side: int | None = None,
+        skip_corrupt: bool = False,
+        predict_images: str | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        if eval_batch_size is None and test_short_side is not None:
+            eval_batch_size = 1
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, seed=seed)
+        if min(img_size) < 1 or (test_short_side is not None and test_short_side < 2):
+            raise ValueError(
+                f"img_size is {img_size}, test_short_side {test_short_side}; expected height and width of at least "
+                "1 px, and a short side of at least 2 px or none."
+            )
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale is {scale}; expected a range of positive factors, the smaller one first.")
+        self.classes = class_colours(classes)
+        self.root = root
+        self.img_size = img_size
+        self.transform = train_transform(img_size, scale, recipe)
+        self.test_size = img_size if test_short_side is None else test_short_side
+        self.skip_corrupt = skip_corrupt
+        self.predict_images = predict_images
+        self.protocol |= {
+            "recipe": recipe,
+            "scale": list(scale),
+            "test_resize": list(img_size) if test_short_side is None else f"short side {test_short_side}",
+        }
+
+    def split(self, name: str) -> Split:
+        """The pairs of a split and what their labels mean.
+
+        Args:
+            name: train, val or test.
+
+        Raises:
+            ValueError: Files or folders are missing.
+        """
+        raise NotImplementedError
+
+    def dataset(self, split: str) -> SegmentationDataset:
+        """The pairs of a split, once it is checked that they pair up."""
+        transform: Any = self.transform if split == "train" else None
+        return SegmentationDataset(self.split(split), self.test_size, transform, self.seed, self.skip_corrupt)

@@ -1,0 +1,78 @@
+"""Sizes of images, and crops to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+
+Size = tuple[int, int]
+
+
+_LONGEST = 4  # long side over short side, at most, where images keep their shape: mmsegmentation's (2048, 512)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The height and width at which a whole image just fits into a size; its shape is kept.
+
+    Args:
+        size: Height and width [px].
+        turns: The size may lie on its side: its long side goes along that of the image.
+    """
+
+    size: Size
+    turns: bool = False
+
+    def of(self, image: Sequence[int], factor: float = 1.0) -> Size:
+        """Of an image of this height and width [px], times ``factor``.
+
+        At least 2 px: antialiased resizing needs them.
+        """
+        height, width = self.size
+        if self.turns and (height < width) != (image[0] < image[1]):
+            height, width = width, height
+        factor *= min(height / image[0], width / image[1])
+        return max(2, round(image[0] * factor)), max(2, round(image[1] * factor))
+
+    def __str__(self) -> str:
+        short, long = sorted(self.size)
+        return (
+            f"short side {short}, long side at most {long}"
+            if self.turns
+            else f"fits into {self.size[0]} x {self.size[1]}"
+        )
+
+
+def short_side_size(size: Size, short_side: int) -> Size:
+    """Height and width [px] at which an image of ``size`` keeps its shape and has this short side.
+
+    The long side is at most four times ``short_side``; an image that is longer gets a shorter short side. So
+    mmsegmentation has it for 512 px; DINOv3 has no limit.
+    """
+    factor = min(short_side / min(size), _LONGEST * short_side / max(size))
+    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+class CropTo(v2.Transform):
+    """A random crop of at most ``size``; a side that is shorter is kept as it is.
+
+    Args:
+        size: Height and width [px].
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.size = size
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Top, left, height and width of the crop."""
+        whole = v2.query_size(flat_inputs)
+        height, width = (min(side, limit) for side, limit in zip(whole, self.size, strict=True))
+        top, left = (int(torch.randint(0, w - s + 1, ())) for w, s in zip(whole, (height, width), strict=True))
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop one input."""
+        return v2.functional.crop(inpt, **params)

@@ -1,0 +1,124 @@
+"""Bilinear upsampling of one image's cells, a band of pixel rows at a time, so that no full-size map is ever held."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .record import Geometry
+
+_CHUNK = 2**20  # upsampled elements of one band: 4 MiB stay in the CPU's cache
+_CHUNK_ELSEWHERE = 2**24  # 64 MiB keep a GPU busy
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows of pixels, and the only rows of cells that they depend on.
+
+    Args:
+        pixels: The rows of pixels.
+        cells: The rows of cells.
+        weights: From these cells to these pixels, ``(pixels, cells)``, float64 on the CPU.
+    """
+
+    pixels: slice
+    cells: slice
+    weights: Tensor
+
+
+class Upsampling:
+    """Bilinear upsampling as one matrix for the rows and one for the columns, applied to a band of rows at a time.
+
+    Whatever resizes, crops, flips and pads it is made of are linear and separable, so their matrices multiply to one.
+    They are computed in float64. A pixel's value depends on its cells alone, to the last bit: not on the band, the
+    batch, the channel or the number of threads, so equal scores stay equal.
+
+    Args:
+        rows: Weights ``(H, rows of cells)``, float64 on the CPU.
+        columns: Weights ``(W, columns of cells)``, float64 on the CPU.
+        maps: What is going to be upsampled, ``(..., C, rows, columns)``: its channels, type and device.
+
+    Attributes:
+        size: Height and width of the result [px].
+    """
+
+    def __init__(self, rows: Tensor, columns: Tensor, maps: Tensor) -> None:
+        self.size = (len(rows), len(columns))
+        self._rows = rows
+        self._columns = columns.to(maps)
+        self._column_taps = _taps(columns, maps)
+        chunk = _CHUNK if maps.device.type == "cpu" else _CHUNK_ELSEWHERE
+        self._step = min(max(1, chunk // (maps.shape[-3] * self.size[1])), self.size[0])
+        # pages that are new for every band would take longer than the sums
+        self._buffers = maps.new_empty(2, self._step, maps.shape[-3], self.size[1])
+
+    @classmethod
+    def to_image(cls, maps: Tensor, reduction: float, size: tuple[int, int]) -> "Upsampling":
+        """Cells x reduction, cut to ``size``, or the border repeated, as :func:`heads.geometry.resample.to_pixels`."""
+        rows, columns = _image_weights(maps, reduction, size)
+        return cls(rows, columns, maps)
+
+    @classmethod
+    def to_original(cls, maps: Tensor, reduction: float, geometry: Geometry) -> "Upsampling":
+        """The same, and from there to the original image; beyond what the image shows, all is 0."""
+        rows, columns = _image_weights(maps, reduction, geometry.image_size)
+        return cls(geometry.axis_to_original(rows, -2), geometry.axis_to_original(columns.T, -1).T, maps)
+
+    def bands(self) -> Iterator[Band]:
+        """The bands of the result, from top to bottom."""
+        for top in range(0, self.size[0], self._step):
+            weights = self._rows[top : top + self._step]
+            used = weights.any(dim=0).nonzero().flatten()
+            cells = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+            yield Band(slice(top, top + len(weights)), cells, weights[:, cells])
+
+    def band(self, maps: Tensor, band: Band) -> Tensor:
+        """A band of the upsampled ``maps`` (C, rows, columns), as ``(rows of pixels, C, W)``.
+
+        It may be written to, and is overwritten by the next one.
+        """
+        columns = maps[:, band.cells].permute(2, 1, 0).contiguous()  # whole rows are selected faster than columns
+        wide = _weighted(columns, self._column_taps).permute(1, 2, 0).contiguous()
+        out, scratch = self._buffers[:, : len(band.weights)]
+        return _weighted(wide, _taps(band.weights, maps), out, scratch)
+
+    def add_gradient(self, gradient: Tensor, of_band: Tensor, band: Band) -> None:
+        """Add to the ``gradient`` of the maps what :meth:`band` passes back from a band's."""
+        wide = band.weights.to(gradient).T @ of_band.reshape(len(of_band), -1)
+        cells = wide.view(-1, self.size[1]) @ self._columns
+        gradient[:, band.cells] += cells.view(-1, *gradient.shape[::2]).transpose(0, 1)
+
+
+def _image_weights(maps: Tensor, reduction: float, size: tuple[int, int]) -> list[Tensor]:
+    """Bilinear weights (align_corners=False) of the cells for each row and for each column of pixels, float64."""
+    weights = []
+    for cells, count in zip(maps.shape[-2:], size, strict=True):
+        covered = round(cells * reduction)
+        pixels = torch.arange(count, dtype=torch.float64).clamp(max=covered - 1)
+        places = ((pixels + 0.5) * (cells / covered) - 0.5).clamp(0, cells - 1)
+        weights.append((1 - (places[:, None] - torch.arange(cells)).abs()).clamp(min=0))
+    return weights
+
+
+def _taps(weights: Tensor, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The few cells that each pixel depends on, and their weights: pairs of ``(pixels,)``."""
+    count = max(1, int((weights != 0).sum(dim=1).max()))
+    values, cells = weights.topk(count, dim=1)
+    return [(cells[:, i].to(like.device), values[:, i].to(like)) for i in range(count)]
+
+
+def _weighted(
+    cells: Tensor, taps: list[tuple[Tensor, Tensor]], out: Tensor | None = None, scratch: Tensor | None = None
+) -> Tensor:
+    """The weighted sum of entries of the first axis, ``(pixels, ...)``.
+
+    A product and a sum that are rounded one after the other: the fused ones and those of matrix products differ in the
+    last bit between the middle and the end of a row.
+    """
+    (index, weight), *others = taps
+    shape = (-1, *[1] * (cells.ndim - 1))
+    total = torch.index_select(cells, 0, index, out=out).mul_(weight.view(shape))
+    for index, weight in others:
+        total += torch.index_select(cells, 0, index, out=scratch).mul_(weight.view(shape))
+    return total

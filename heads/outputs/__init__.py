@@ -1,0 +1,1 @@
+"""What runs write for people and programs: results, predictions, pictures."""

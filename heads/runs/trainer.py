@@ -1,0 +1,311 @@
+"""``siglip2 fit | validate | test | predict``: Lightning's command line with this library's defaults."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from ..data.module import DenseDataModule
+from ..outputs.results import ResultWriter
+from ..outputs.writer import PredictionWriter
+from ..storage.checkpoints import WholeCheckpointIO, read_checkpoint
+from ..tasks.base import DenseTask
+from .configs import check_config, resolve_arguments
+from .lock import first_process, locked
+from .messages import BAREBONES, LIGHTNING_ADVICE
+from .progress import LineProgress
+from .safe_config import FLAG, check_safe
+from .saver import RunCheckpoint
+from .termination import ends_on_sigterm
+from .threads import choose_threads
+from .yaml_files import MODE
+
+_WHOLE = "[!.]*.ckpt"  # hidden ones are what a killed process was writing
+
+
+class DenseParser(LightningArgumentParser):
+    """LightningArgumentParser that refuses with an error instead of two screens of usage, also ambiguous YAML."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"parser_mode": MODE, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            ValueError: Always.
+        """
+        tip = (
+            "Every setting: siglip2 fit --config NAME --print_config; what they mean: siglip2 fit --help, "
+            "--model.help TASK and --data.help MODULE, such as heads.DepthTask and heads.DepthFolder."
+        )
+        raise ValueError(message if tip in message else f"{message}\n{tip}") from ex
+
+
+class DenseCLI(LightningCLI):
+    """LightningCLI for any task and data module of this library.
+
+    Checkpoints, logs, results and predictions go below ``trainer.default_root_dir``. Each epoch ends with a checkpoint
+    ``last`` to go on from; ``best`` is the one with the best validation score that the task goes by (its ``monitor``).
+
+    Args:
+        held: What the run holds until it ends, such as the lock of its folder.
+        arguments: As of LightningCLI.
+    """
+
+    def __init__(self, *arguments: Any, held: ExitStack, **options: Any) -> None:
+        self.held = held
+        super().__init__(*arguments, **options)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Defaults, callbacks, and the links from data to task."""
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(ResultWriter, "results")
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": "runs",
+                "checkpoint.mode": "",  # the task's, see monitored
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.save_on_train_epoch_end": True,  # once the epoch is counted as done: it resumes there
+            }
+        )
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.classes", "model.init_args.classes", apply_on="instantiate")
+        parser.link_arguments("data.img_size", "model.init_args.img_size", apply_on="instantiate")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Go by the task's score, turn ``best`` and ``last`` into paths, and quieten Lightning."""
+        config = self.config[self.subcommand]
+        check_trainer_options(config["trainer"], str(self.subcommand))
+        saver, smoke = config["checkpoint"], bool(config["trainer"].get("fast_dev_run"))
+        if self.subcommand == "fit" and not smoke and first_process():
+            self.held.enter_context(locked(Path(config["trainer"]["default_root_dir"] or "runs").expanduser()))
+        saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
+        if not smoke or config["ckpt_path"]:  # a smoke run leaves the folder alone, whatever is there
+            config["ckpt_path"] = find_checkpoint(
+                config["ckpt_path"], saver["dirpath"], str(self.subcommand), saver["mode"]
+            )
+        if self.subcommand == "predict":
+            config["return_predictions"] = False
+        if self.subcommand == "test":
+            config["verbose"] = False  # ResultWriter has said it
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""
+        config = self.config_init[self.subcommand]["trainer"]
+        kwargs["plugins"] = [WholeCheckpointIO(), *(config.get("plugins") or [])]
+        if config.get("logger") in (None, True) and not config["barebones"]:
+            root = config["default_root_dir"]
+            table = CSVLogger(root, name="logs")
+            kwargs["logger"] = [table, TensorBoardLogger(root, name="logs", version=table.version)]
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out what the options rule out; show progress as lines where no bar can be drawn."""
+        if config["enable_checkpointing"] is False or config["barebones"]:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, RunCheckpoint)]
+        bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"] or ())
+        if not (bars or config["enable_progress_bar"] is False or config["barebones"] or sys.stdout.isatty()):
+            callbacks = [*callbacks, LineProgress()]
+        choose_threads(min(self.model.extractor.channels))
+        return super()._instantiate_trainer(config, callbacks)
+
+
+def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
+    """The score that tells the best checkpoint, and whether it is to be high (max) or low (min).
+
+    Args:
+        monitor: What was asked for; by default it is the task's own.
+        mode: What was asked for, or "".
+        task: Import path of the task.
+
+    Raises:
+        ValueError: Another score than the task's is asked for, without a mode.
+    """
+    module, _, name = task.rpartition(".")
+    score, own_mode = getattr(import_module(module), name).monitor
+    if monitor in (None, f"val/{score}"):
+        return f"val/{score}", mode or own_mode
+    if not mode:
+        raise ValueError(
+            f"checkpoint.monitor is {monitor}; set checkpoint.mode as well: max if higher is better, or min."
+        )
+    return str(monitor), mode
+
+
+def check_trainer_options(trainer: Mapping[str, Any], subcommand: str) -> None:
+    """Refuse options of the trainer that a subcommand cannot honour.
+
+    Raises:
+        ValueError: ``barebones`` is set where scores are asked for: it logs none.
+    """
+    if trainer["barebones"] and subcommand in ("validate", "test"):
+        raise ValueError(
+            f"trainer.barebones logs no score, and {subcommand} has nothing else to say. Leave it out; it times fit "
+            "and predict."
+        )
+
+
+def _checkpoint_folder(root: str | Path | None) -> str:
+    return str(Path(root or "runs").expanduser() / "checkpoints")
+
+
+def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str = "max") -> str | None:
+    """The checkpoint that ``--ckpt_path`` means: a path, or the run's own with the best score, or its newest.
+
+    ``fit --ckpt_path last`` starts from the beginning where there is none yet, so that one command both starts and
+    resumes a run.
+
+    Raises:
+        ValueError: There is no such checkpoint, none is named where an untrained head would be measured, or a new run
+            would mix its checkpoints with those of an earlier one.
+    """
+    if asked is None:
+        if subcommand == "fit" and any(Path(folder).glob(_WHOLE)):
+            raise ValueError(
+                f"{folder} holds the checkpoints of an earlier run. Go on with it by --ckpt_path last, or start a new "
+                "one elsewhere by --trainer.default_root_dir DIR."
+            )
+        if subcommand == "fit":
+            return None
+        raise ValueError(
+            f"{subcommand} needs a trained head: pass --ckpt_path best, --ckpt_path last or the path of a checkpoint."
+        )
+    if asked in ("best", "last"):
+        found = sorted(Path(folder).glob(f"{asked}*.ckpt"), key=_score(mode) if asked == "best" else _age)
+        if not found and subcommand == "fit":
+            check_restart(Path(folder), asked)
+            return None
+        if not found:
+            raise ValueError(f"{folder} holds no checkpoint {asked!r}. Run `siglip2 fit` with this config first.")
+        return str(found[-1])
+    if not Path(asked).expanduser().exists():
+        raise ValueError(f"No checkpoint {asked}; expected best, last or the path of a .ckpt file.")
+    return str(Path(asked).expanduser())
+
+
+def check_restart(folder: Path, asked: str) -> None:
+    """Say that a run starts from the beginning, and refuse where that would cost a checkpoint.
+
+    A run that is killed at the end of its first epoch may leave a ``best`` without a ``last``: it starts again.
+
+    Raises:
+        ValueError: There are checkpoints of later epochs.
+    """
+    others = sorted(folder.glob(_WHOLE))
+    later = [path for path in others if read_checkpoint(path)["epoch"] > 0]
+    if later:
+        raise ValueError(
+            f"{folder} holds {later[0].name} but no {asked}.ckpt to go on from. Go on from that one by --ckpt_path "
+            f"{later[0]}, or start a new run elsewhere by --trainer.default_root_dir DIR."
+        )
+    if others:
+        print(f"No {asked}.ckpt in {folder}: the run was stopped in its first epoch, and starts again.")
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _score(mode: str) -> Callable[[Path], float]:
+    """How good the monitored score is that a checkpoint was saved with; its age tells nothing, files may be moved."""
+    sign = -1 if mode == "min" else 1
+
+    def score(path: Path) -> float:
+        states = read_checkpoint(path).get("callbacks", {}).values()
+        scores = [sign * float(s["current_score"]) for s in states if s.get("current_score") is not None]
+        return max(scores, default=float("-inf"))
+
+    return score
+
+
+def check_owner() -> None:
+    """Refuse to run where another distribution installs a package called ``heads`` as well.
+
+    Raises:
+        ValueError: Both are installed; one has overwritten files of the other.
+    """
+    owners = sorted(set(packages_distributions().get("heads", [])))
+    if len(owners) > 1:
+        raise ValueError(f"The package heads is installed by {' and '.join(owners)}; keep one of them per environment.")
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run one of Lightning's subcommands.
+
+    Raises:
+        ValueError: What was asked for cannot be done.
+    """
+    check_owner()
+    safe = FLAG in arguments
+    arguments = [argument for argument in arguments if argument != FLAG]
+    check_config(command, arguments)
+    arguments = resolve_arguments(arguments)
+    if safe:
+        check_safe(arguments)
+    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
+    for message in LIGHTNING_ADVICE:
+        warnings.filterwarnings("ignore", message=message, module="lightning")
+    warnings.filterwarnings("ignore", message=BAREBONES)
+    own = sys.argv
+    # LightningCLI reads its arguments there, and for several devices starts the script of that name again
+    sys.argv = [own[0], command, *arguments]
+    hint = "; fit --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
+    try:
+        with ends_on_sigterm(hint), ExitStack() as held:
+            cli = DenseCLI(
+                DenseTask,
+                DenseDataModule,
+                held=held,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                parser_class=DenseParser,
+                parser_kwargs={"prog": "siglip2"},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+    except MisconfigurationException as error:  # an accelerator that is not there, and the like
+        raise ValueError(str(error)) from error
+    except SystemExit as error:
+        if error.code == 1:  # how Lightning leaves after Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        sys.argv = own
+    _report(command, cli)
+
+
+def _report(command: str, cli: DenseCLI) -> None:
+    """Say where a finished fit has left its checkpoint, and what to type next."""
+    saver = cli.trainer.checkpoint_callback
+    if command != "fit" or not isinstance(saver, ModelCheckpoint) or not cli.trainer.is_global_zero:
+        return
+    if cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        print("The smoke run went through; it leaves no checkpoint.")
+        return
+    if not saver.best_model_path and saver.last_model_path:
+        print(f"Nothing was validated, so there is no best checkpoint; the last one: {saver.last_model_path}")
+    if saver.best_model_path:
+        score = saver.best_model_score  # a spawned process does not hand it over
+        print(f"Best {saver.monitor}{'' if score is None else f' {float(score):.4f}'}: {saver.best_model_path}")
+        print("Next: siglip2 test, with the same arguments and --ckpt_path best")

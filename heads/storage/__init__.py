@@ -1,0 +1,1 @@
+"""Heads as files: checkpoints, exports, the hub."""

@@ -1,0 +1,181 @@
+"""Heads as files: export, and load from an exported head, here or on the hub, or from a training checkpoint.
+
+Nothing in a file is executed.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from siglip2_backbone.files import file_sha256, whole_file
+from siglip2_backbone.hub import HUB_ID, Fetch, download
+from siglip2_backbone.json_files import read_json
+
+from ..backbones.extractor import Extractor
+from ..outputs.results import finite, result_of
+from ..tasks.base import DenseTask
+from ..tasks.checkpointing import CARD
+from ..tasks.depth import DepthTask
+from ..tasks.detection import DetectionTask
+from ..tasks.normals import NormalsTask
+from ..tasks.segmentation import SegmentationTask
+from ..training.sweep import without_sweep
+from .checkpoints import read_checkpoint
+from .model_card import model_card
+from .rebuilding import rebuilt
+from .shared_card import without_paths
+from .stored_card import check_stored
+
+TASKS: dict[str, type[DenseTask]] = {
+    task.task: task for task in (SegmentationTask, DepthTask, NormalsTask, DetectionTask)
+}
+FILES = WEIGHTS, DESCRIPTION, PAGE = "head.safetensors", "head.json", "README.md"
+_NO_ID = {".ckpt", ".safetensors", ".json", ".pt", ".pth", ".bin"}  # what ends so was meant as a path
+
+
+def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> Any:
+    """A trained task, ready for ``predict``.
+
+    Args:
+        source: A checkpoint of a training run, a directory that ``export`` wrote, or the Hugging Face id of one that
+            ``push`` uploaded (``owner/name``, or ``owner/name@revision``). A path that exists wins.
+        backbone: Where the backbone's weights are now (path, name or Hugging Face id), or an Extractor that is in use
+            already; by default where they were in training. An export names no path: where the weights lay on a disk,
+            it has to be said where they are, unless they are the published ones of that name.
+
+    Raises:
+        ValueError: The file is damaged or not ours, the backbone's weights are not those of the training, or the hub
+            cannot be reached.
+    """
+    args, card, state = _read(source)
+    if card.get("task") not in TASKS:
+        raise ValueError(f"{source} holds a head for {card.get('task')!r}; this version knows {', '.join(TASKS)}.")
+    return rebuilt(TASKS[card["task"]], args, card, state, str(source), backbone).eval()
+
+
+def export(checkpoint: str | Path, directory: str | Path) -> Path:
+    """Write the head of a training checkpoint as ``head.safetensors``, ``head.json`` and ``README.md``.
+
+    The description holds the task, its arguments and classes, the backbone's name and fingerprint, and the scores on
+    the validation split with their protocol. The scores of a test are added if a ``results.json`` of exactly this
+    checkpoint lies in the run's folder.
+
+    Args:
+        checkpoint: A checkpoint of a training run.
+        directory: Folder to write to; made if it is not there. An earlier export is replaced, its README.md only if
+            nobody has edited it.
+
+    Returns:
+        The path of ``head.safetensors``.
+
+    Raises:
+        ValueError: The checkpoint is damaged or not ours, or the files cannot be written; then those of an earlier
+            export are as they were.
+    """
+    path = Path(checkpoint).expanduser()
+    args, card, state = _read_checkpoint(path)
+    directory = Path(directory).expanduser()
+    _check_places(directory)
+    with ExitStack() as files:  # each takes its place once all are written
+        page, description, weights = (
+            files.enter_context(whole_file(directory / name)) for name in (PAGE, DESCRIPTION, WEIGHTS)
+        )
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
+        content = without_paths(_plain(card) | _tested(path) | {"arguments": args, "sha256": file_sha256(weights)})
+        description.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        page.write_text(model_card(content), encoding="utf-8")
+    return directory / WEIGHTS
+
+
+def _plain(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a checkpoint as JSON can hold it."""
+    return {"protocol": {}} | dict(card) | {"metrics": {k: finite(v) for k, v in card.get("metrics", {}).items()}}
+
+
+def _tested(checkpoint: Path) -> dict[str, Any]:
+    """The scores of a test of exactly this checkpoint, where there are any; only segmentation has classes."""
+    result = result_of(checkpoint)
+    if result is None:
+        return {}
+    return {"test": {key: result[key] for key in ("metrics", "classes", "protocol") if key in result}}
+
+
+def _check_places(directory: Path) -> None:
+    """Nothing but an earlier export is in the way of a new one."""
+    for name in (WEIGHTS, DESCRIPTION):
+        if (directory / name).exists() and not (directory / name).is_file():
+            raise ValueError(f"{directory / name} is in the way. Move it away, or pass another folder.")
+    page = directory / PAGE
+    if not page.exists():
+        return
+    try:
+        own = page.read_text(encoding="utf-8") == model_card(read_json(directory / DESCRIPTION))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = False
+    if not own:
+        raise ValueError(
+            f"{page} is not as `siglip2 export` wrote it, so it is not replaced. Move it away, or pass another folder."
+        )
+
+
+def _read(source: str | Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
+    """Arguments, card and tensors of what a user names."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return read_export(path)
+    is_id = isinstance(source, str) and HUB_ID.fullmatch(source) and path.suffix not in _NO_ID
+    if path.exists():
+        return _read_checkpoint(path)
+    if not is_id:
+        raise ValueError(
+            f"No file or directory {source}; expected a .ckpt file of a training run, a directory that `siglip2 "
+            "export` wrote, or its Hugging Face id (owner/name)."
+        )
+    return read_export(download(str(source), DESCRIPTION, _fetch))
+
+
+def _fetch(fetch: Fetch) -> Path:
+    fetch(WEIGHTS)
+    return fetch(DESCRIPTION).parent
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
+    """Arguments, card and tensors of a training checkpoint; of a sweep those of its best head."""
+    checkpoint = read_checkpoint(path)
+    card, arguments, state = (checkpoint.get(key) for key in (CARD, "hyper_parameters", "state_dict"))
+    try:
+        check_stored(card, arguments, state)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} holds a damaged head ({error}). Pass a checkpoint that `siglip2 fit` wrote, or copy it again."
+        ) from error
+    assert card is not None and arguments is not None and state is not None
+    arguments, state = without_sweep(arguments, card, state)
+    return arguments, card, state
+
+
+def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
+    """Arguments, card and tensors of an exported head.
+
+    Raises:
+        ValueError: A file is missing or damaged, or the files are not of one export.
+    """
+    for name in (WEIGHTS, DESCRIPTION):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; expected a directory that `siglip2 export` wrote.")
+    try:
+        card = read_json(folder / DESCRIPTION)
+        if card.get("sha256") != file_sha256(folder / WEIGHTS):
+            raise ValueError(f"{DESCRIPTION} is not that of this {WEIGHTS}")
+        state = load_file(folder / WEIGHTS)
+        check_stored(card, card.get("arguments"), state)
+        model_card(card)  # has everything
+        return dict(card["arguments"]), card, state
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds a damaged head ({error}). Export or copy it again.") from error

@@ -1,0 +1,192 @@
+"""A task from stored arguments: every size is compared with the stored tensors before it takes memory or time."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from siglip2_backbone import Siglip2VisionTransformer
+
+from ..backbones.extractor import Extractor
+from ..backbones.timm_maps import build_backbone
+from ..decoders import DECODERS
+from ..detectors import DETECTORS
+from ..losses import SegmentationLoss
+from ..tasks.base import DenseTask
+from .argument_types import check_types, declared, shown
+from .shared_card import from_disk
+
+_EXTRACTOR = inspect.signature(Extractor).parameters.keys()
+_COUNTS = ("layers", "encoder_layers")  # arguments of a head that say how often something is repeated
+_LONGEST_SIDE = 2**14  # pixels, of images; a tower would have a million tokens
+_ALLOWED = 2**20  # bytes of buffers that are made anew and not stored, such as the bins of depth
+_Task = TypeVar("_Task", bound=DenseTask)
+
+
+def rebuilt(
+    task: type[_Task],
+    arguments: Mapping[str, Any],
+    card: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    source: str,
+    backbone: str | Path | Extractor | None,
+) -> _Task:
+    """The task that was stored, with its tensors. ``compile`` is not followed: no file starts a compiler.
+
+    Args:
+        task: Its class.
+        arguments: Its arguments; see :func:`heads.storage.stored_card.check_stored`, which they have passed.
+        card: Its card.
+        state: Its tensors.
+        source: What the user named, for messages.
+        backbone: Where the backbone's weights are now, or an Extractor; by default where they were in training.
+
+    Raises:
+        ValueError: Arguments do not fit the task or the tensors, or the backbone's weights are others.
+    """
+    _check_arguments(task, arguments, state, source)
+    if not isinstance(backbone, Extractor):
+        backbone = _extractor(arguments, card, state, source, backbone)
+    own = {name: value for name, value in arguments.items() if name not in _EXTRACTOR}
+    with torch.device("meta"):
+        draft = _made(task, backbone, own, source)
+    draft.check_card(card, source)
+    _check_tensors(draft, state)
+    made = _made(task, backbone, own, source)
+    made.check_card(card, source)
+    made.load_state_dict(state)
+    return made
+
+
+def _made(task: type[_Task], extractor: Extractor, own: Mapping[str, Any], source: str) -> _Task:
+    try:
+        return task(extractor, **own)
+    except ValueError:
+        raise
+    except Exception as error:  # of the layers' constructors, on values that have their type and make no sense
+        raise ValueError(f"{source} has arguments that make no head ({type(error).__name__}: {error}).") from error
+
+
+def _extractor(
+    arguments: Mapping[str, Any],
+    card: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    source: str,
+    backbone: str | Path | None,
+) -> Extractor:
+    """The backbone, from where it is now or was in training; where it was trained whole, its tensors are stored."""
+    args = {name: value for name, value in arguments.items() if name in _EXTRACTOR} | {"compile": False}
+    if backbone is not None:
+        args["backbone"] = backbone
+    elif args.get("tune") == "full":  # the checkpoint holds all of the backbone's weights
+        args |= {"backbone": card["backbone"]["name"], "pretrained": False}
+    try:
+        if args.get("tune") == "full" and not args.get("pretrained", True):
+            _check_backbone(args, state)
+        return Extractor(**args)
+    except ValueError as error:
+        raise ValueError(str(error) if backbone is not None else _wanted(source, args, card, error)) from error
+
+
+def _wanted(source: str, args: Mapping[str, Any], card: Mapping[str, Any], error: ValueError) -> str:
+    """Message for a backbone that is not where it was, or of which an export knows no place."""
+    stored = card["backbone"]
+    if not from_disk(card) or args["backbone"] != stored["name"]:
+        return f"{error} It is the backbone of {source}: pass backbone= if it has moved."
+    return (
+        f"{source} was trained on {stored['name']} with the weights of {stored['source']!r} (fingerprint "
+        f"{stored['fingerprint'][:12]}), which lay on a disk: pass backbone= with their path or Hugging Face id."
+    )
+
+
+def _check_backbone(args: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Compare the backbone that is named with the tensors that are stored of it."""
+    names = ("layers", "norm", "pooled", "pyramid")
+    options = {name: args.get(name, _default(name)) for name in names}
+    with torch.device("meta"):
+        draft = build_backbone(
+            str(args["backbone"]), **options, pretrained=False, tower_args=args.get("tower_args") or {}
+        )
+    stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name, parameter in draft.named_parameters():
+        if stored.get(f"extractor.backbone.{name}") != tuple(parameter.shape):
+            raise ValueError(
+                f"The head's tensors do not fit: {args['backbone']} has {name} of shape {tuple(parameter.shape)}, the "
+                f"file {stored.get(f'extractor.backbone.{name}', 'none')}."
+            )
+
+
+def _default(name: str) -> Any:
+    return inspect.signature(Extractor).parameters[name].default
+
+
+def _check_arguments(
+    task: type[DenseTask], arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str
+) -> None:
+    known = {name: need for name, (_, need) in declared(task).items() if name not in ("build_head", "own")}
+    if unknown := sorted(arguments.keys() - known.keys()):
+        raise ValueError(f"{source} has arguments that this version does not know ({', '.join(unknown)}).")
+    try:
+        if absent := [name for name, need in known.items() if need and name not in arguments]:
+            raise ValueError(f"{', '.join(absent)} is missing")
+        check_types(arguments, task, "")
+        sides = arguments.get("img_size", (1, 1))
+        if not all(1 <= side <= _LONGEST_SIDE for side in sides):
+            raise ValueError(f"img_size is {shown(sides)}; expected sides of 1 to {_LONGEST_SIDE} px")
+        _check_nested(task, arguments)
+        _check_sizes(arguments, state)
+    except ValueError as error:
+        raise ValueError(f"{source} holds a damaged head (arguments: {error}). Export or copy it again.") from error
+
+
+def _check_nested(task: type[DenseTask], arguments: Mapping[str, Any]) -> None:
+    """The arguments of the head, of the tower and of the loss."""
+    head = arguments.get("decoder") or arguments.get("detector")
+    makers = {
+        "decoder_args": DECODERS.get(str(head)),
+        "detector_args": DETECTORS.get(str(head)),
+        "tower_args": Siglip2VisionTransformer,
+        "loss_args": SegmentationLoss,
+    }
+    for name, maker in makers.items():
+        if maker is not None and arguments.get(name):
+            check_types(arguments[name], maker, f"{name}.")
+
+
+def _check_sizes(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """No number of channels is above that of all values, and nothing is repeated more often than there are tensors."""
+    values = max(4096, sum(tensor.numel() for tensor in state.values()))
+    longest = max((side for tensor in state.values() for side in tensor.shape), default=0)
+    sizes = {name: (arguments[name], values) for name in ("bins",) if name in arguments}
+    for group in ("decoder_args", "detector_args"):
+        for name, value in (arguments.get(group) or {}).items():
+            sizes[f"{group}.{name}"] = (value, len(state) if name in _COUNTS else values)
+    if lora := arguments.get("lora"):
+        sizes["lora.rank"] = (lora.get("rank"), longest)
+    for name, (value, most) in sizes.items():
+        for size in value if isinstance(value, list | tuple) else [value]:
+            if type(size) in (int, float) and not 0 <= size <= most:
+                raise ValueError(f"{name} is {shown(value)}, which the {len(state)} tensors of the head cannot be")
+
+
+def _check_tensors(draft: DenseTask, state: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and kinds with a task that takes no memory."""
+    ours, needed = draft.state_dict(), draft.kept_state().keys()
+    missing, surplus = sorted(needed - state.keys()), sorted(state.keys() - ours.keys())
+    if missing or surplus:
+        raise ValueError(
+            f"The head's tensors do not fit: missing {missing}, unexpected {surplus}. Build the task with the decoder "
+            "that the head was trained with."
+        )
+    for name, tensor in state.items():
+        if tensor.shape != ours[name].shape or tensor.is_floating_point() != ours[name].is_floating_point():
+            raise ValueError(
+                f"The head's tensors do not fit: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected "
+                f"{ours[name].dtype} of shape {tuple(ours[name].shape)}."
+            )
+    made = [b for name, b in draft.named_buffers() if name not in ours and not name.startswith("extractor.")]
+    if sum(buffer.numel() * buffer.element_size() for buffer in made) > _ALLOWED:
+        raise ValueError("The head's arguments ask for more memory than its tensors have. Export or copy it again.")

@@ -1,0 +1,1 @@
+"""How tasks train: rates, schedules, averages, sweeps, several processes."""
