@@ -97,21 +97,49 @@ class Geometry(tv_tensors.TVTensor):
         resized = torch.allclose(torch.tensor(_times(original, scale)), torch.tensor(size))
         if resized and shift == [0, 0] and seen == [0, 0, *original]:
             return _interpolate(maps, self.original_size, mode)
-        return self.axis_to_original(self.axis_to_original(maps, -2, mode, fill), -1, mode, fill)
+        return self._axis_to_original(self._axis_to_original(maps, -2, mode, fill), -1, mode, fill)
 
-    def axis_to_original(self, maps: Tensor, dim: int, mode: Mode = "bilinear", fill: float = 0.0) -> Tensor:
-        """One axis of :meth:`to_original`, which is one axis after the other.
+    def _axis_to_original(self, maps: Tensor, dim: int, mode: Mode, fill: float) -> Tensor:
+        """One axis of :meth:`to_original`, which is one axis after the other; the other axis is left as it is."""
+        places, first, last, outside = self._axis(dim, maps.device)
+        if mode == "nearest":
+            found = maps.index_select(dim, places.floor().long().clamp(first, last))
+        else:
+            left, right, weight = _neighbours(places, first, last)
+            share = weight.to(maps.dtype).view([-1] + [1] * (-dim - 1))
+            found = torch.lerp(maps.index_select(dim, left), maps.index_select(dim, right), share)
+        return found.index_fill(dim, outside, fill)
+
+    def axis_places(self, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From where bilinear :meth:`to_original` takes each row or column of the original, all on the CPU.
 
         Args:
-            maps: ``(..., H, W)``, of which ``dim`` has the image's size; the other axis is left as it is.
             dim: -2 for the rows, -1 for the columns.
-            mode: As in :meth:`to_original`.
-            fill: As in :meth:`to_original`.
+
+        Returns:
+            Two of the image's, int64, which may be the same; the share of the second one, float64; and those of the
+            original that the image does not show.
         """
+        places, first, last, outside = self._axis(dim, torch.device("cpu"))
+        return *_neighbours(places, first, last), outside
+
+    def _axis(self, dim: int, device: torch.device) -> tuple[Tensor, int, int, Tensor]:
+        """Where each row or column of the original lies, the first and the last that show it, and those not shown."""
         scale, shift, original, _, seen = self._parts()
         axis = dim + 2
-        part = (seen[axis], seen[axis + 2])
-        return _resample(maps, dim, int(original[axis]), scale[axis], shift[axis], part, mode, fill)
+        middles = torch.arange(int(original[axis]), dtype=torch.float64, device=device) + 0.5
+        edges = (seen[axis], seen[axis + 2])
+        ends = sorted(edge * scale[axis] + shift[axis] for edge in edges)
+        first, last = round(ends[0]), max(round(ends[0]), round(ends[1]) - 1)
+        outside = ((middles < edges[0]) | (middles > edges[1])).nonzero().flatten()
+        return middles * scale[axis] + shift[axis], first, last, outside
+
+
+def _neighbours(places: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels on both sides of each place, and the weight of the second one."""
+    low = (places - 0.5).clamp(first, last)
+    left = low.floor().long()
+    return left, (left + 1).clamp(max=last), low - left
 
 
 def _interpolate(maps: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:
@@ -123,26 +151,6 @@ def _interpolate(maps: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:
         found = F.interpolate(values, size=size, mode="nearest-exact").to(maps.dtype)
         return found.reshape(*maps.shape[:-2], *size)
     return F.interpolate(batch, size=size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
-
-
-def _resample(
-    maps: Tensor, dim: int, count: int, scale: float, shift: float, seen: tuple[float, float], mode: Mode, fill: float
-) -> Tensor:
-    """One axis of :meth:`Geometry.to_original`: ``count`` places, each looked up where it lies in the map."""
-    middles = torch.arange(count, dtype=torch.float64, device=maps.device) + 0.5
-    places = middles * scale + shift
-    ends = sorted(edge * scale + shift for edge in seen)
-    first, last = round(ends[0]), max(round(ends[0]), round(ends[1]) - 1)  # the map's cells that show the original
-    if mode == "nearest":
-        found = maps.index_select(dim, places.floor().long().clamp(first, last))
-    else:
-        low = (places - 0.5).clamp(first, last)
-        left = low.floor().long()
-        shape = [-1] + [1] * (-dim - 1)
-        weight = (low - left).to(maps.dtype).view(shape)
-        found = torch.lerp(maps.index_select(dim, left), maps.index_select(dim, (left + 1).clamp(max=last)), weight)
-    outside = ((middles < seen[0]) | (middles > seen[1])).nonzero().flatten()
-    return found.index_fill(dim, outside, fill)
 
 
 def _resized(geometry: Geometry, size: Any, *args: Any, **kwargs: Any) -> Geometry:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .axis_weights import AxisWeights
 from .record import Geometry
 
 _CHUNK = 2**20  # upsampled elements of one band: 4 MiB stay in the CPU's cache
@@ -19,35 +20,36 @@ class Band:
     Args:
         pixels: The rows of pixels.
         cells: The rows of cells.
-        weights: From these cells to these pixels, ``(pixels, cells)``, float64 on the CPU.
+        weights: Of these cells for these pixels.
     """
 
     pixels: slice
     cells: slice
-    weights: Tensor
+    weights: AxisWeights
 
 
 class Upsampling:
-    """Bilinear upsampling as one matrix for the rows and one for the columns, applied to a band of rows at a time.
+    """Bilinear upsampling as weights of the rows and of the columns, applied to a band of rows at a time.
 
-    Whatever resizes, crops, flips and pads it is made of are linear and separable, so their matrices multiply to one.
-    They are computed in float64. A pixel's value depends on its cells alone, to the last bit: not on the band, the
-    batch, the channel or the number of threads, so equal scores stay equal.
+    Whatever resizes, crops, flips and pads it is made of are linear and separable, so their weights multiply to those
+    of one step. They are computed in float64. Memory and time grow with the pixels. A pixel's value depends on its
+    cells alone, to the last bit: not on the band, the batch, the channel or the number of threads, so equal scores stay
+    equal.
 
     Args:
-        rows: Weights ``(H, rows of cells)``, float64 on the CPU.
-        columns: Weights ``(W, columns of cells)``, float64 on the CPU.
+        rows: Weights of the rows of cells for each row of pixels.
+        columns: Weights of the columns of cells for each column of pixels.
         maps: What is going to be upsampled, ``(..., C, rows, columns)``: its channels, type and device.
 
     Attributes:
         size: Height and width of the result [px].
     """
 
-    def __init__(self, rows: Tensor, columns: Tensor, maps: Tensor) -> None:
+    def __init__(self, rows: AxisWeights, columns: AxisWeights, maps: Tensor) -> None:
         self.size = (len(rows), len(columns))
         self._rows = rows
-        self._columns = columns.to(maps)
-        self._column_taps = _taps(columns, maps)
+        self._column_blocks = list(columns.blocks(maps))
+        self._column_taps = columns.taps(maps)
         chunk = _CHUNK if maps.device.type == "cpu" else _CHUNK_ELSEWHERE
         self._step = min(max(1, chunk // (maps.shape[-3] * self.size[1])), self.size[0])
         # pages that are new for every band would take longer than the sums
@@ -63,15 +65,13 @@ class Upsampling:
     def to_original(cls, maps: Tensor, reduction: float, geometry: Geometry) -> "Upsampling":
         """The same, and from there to the original image; beyond what the image shows, all is 0."""
         rows, columns = _image_weights(maps, reduction, geometry.image_size)
-        return cls(geometry.axis_to_original(rows, -2), geometry.axis_to_original(columns.T, -1).T, maps)
+        return cls(rows.to_original(geometry, -2), columns.to_original(geometry, -1), maps)
 
     def bands(self) -> Iterator[Band]:
         """The bands of the result, from top to bottom."""
         for top in range(0, self.size[0], self._step):
-            weights = self._rows[top : top + self._step]
-            used = weights.any(dim=0).nonzero().flatten()
-            cells = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-            yield Band(slice(top, top + len(weights)), cells, weights[:, cells])
+            cells, weights = self._rows.part(slice(top, top + self._step))
+            yield Band(slice(top, top + len(weights)), cells, weights)
 
     def band(self, maps: Tensor, band: Band) -> Tensor:
         """A band of the upsampled ``maps`` (C, rows, columns), as ``(rows of pixels, C, W)``.
@@ -81,31 +81,21 @@ class Upsampling:
         columns = maps[:, band.cells].permute(2, 1, 0).contiguous()  # whole rows are selected faster than columns
         wide = _weighted(columns, self._column_taps).permute(1, 2, 0).contiguous()
         out, scratch = self._buffers[:, : len(band.weights)]
-        return _weighted(wide, _taps(band.weights, maps), out, scratch)
+        return _weighted(wide, band.weights.taps(maps), out, scratch)
 
     def add_gradient(self, gradient: Tensor, of_band: Tensor, band: Band) -> None:
         """Add to the ``gradient`` of the maps what :meth:`band` passes back from a band's."""
-        wide = band.weights.to(gradient).T @ of_band.reshape(len(of_band), -1)
-        cells = wide.view(-1, self.size[1]) @ self._columns
-        gradient[:, band.cells] += cells.view(-1, *gradient.shape[::2]).transpose(0, 1)
+        below = gradient[:, band.cells]
+        for pixels, rows, matrix in band.weights.blocks(gradient):
+            wide = (matrix.T @ of_band[pixels].reshape(len(matrix), -1)).view(-1, self.size[1])
+            for across, columns, weights in self._column_blocks:
+                cells = (wide[:, across] @ weights).view(-1, len(gradient), weights.shape[1])
+                below[:, rows, columns] += cells.transpose(0, 1)
 
 
-def _image_weights(maps: Tensor, reduction: float, size: tuple[int, int]) -> list[Tensor]:
-    """Bilinear weights (align_corners=False) of the cells for each row and for each column of pixels, float64."""
-    weights = []
-    for cells, count in zip(maps.shape[-2:], size, strict=True):
-        covered = round(cells * reduction)
-        pixels = torch.arange(count, dtype=torch.float64).clamp(max=covered - 1)
-        places = ((pixels + 0.5) * (cells / covered) - 0.5).clamp(0, cells - 1)
-        weights.append((1 - (places[:, None] - torch.arange(cells)).abs()).clamp(min=0))
-    return weights
-
-
-def _taps(weights: Tensor, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The few cells that each pixel depends on, and their weights: pairs of ``(pixels,)``."""
-    count = max(1, int((weights != 0).sum(dim=1).max()))
-    values, cells = weights.topk(count, dim=1)
-    return [(cells[:, i].to(like.device), values[:, i].to(like)) for i in range(count)]
+def _image_weights(maps: Tensor, reduction: float, size: tuple[int, int]) -> list[AxisWeights]:
+    """Weights of the cells for each row and for each column of pixels."""
+    return [AxisWeights.bilinear(n, reduction, pixels) for n, pixels in zip(maps.shape[-2:], size, strict=True)]
 
 
 def _weighted(
