@@ -38,7 +38,7 @@ class AxisWeights:
         return cls(first, (1 - distances).clamp(min=0), cells)
 
     def to_original(self, geometry: Geometry, dim: int) -> "AxisWeights":
-        """The same for the pixels of the original image, see :meth:`heads.data.geometry.Geometry.to_original`.
+        """The same for the pixels of the original image, see :meth:`heads.geometry.record.Geometry.to_original`.
 
         Args:
             geometry: Of the image whose pixels these are.

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as V
 
-from heads import upsampling
+from heads.geometry import upsampling
 from heads.geometry.record import Geometry
 from heads.geometry.resample import labels_at, scores_at, to_pixels
 

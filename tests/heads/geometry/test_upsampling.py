@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as V
 
-from heads import upsampling
+from heads.geometry import upsampling
 from heads.geometry.record import Geometry
 from heads.geometry.resample import to_pixels
 from heads.geometry.upsampling import Upsampling

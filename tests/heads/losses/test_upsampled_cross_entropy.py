@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from heads import upsampling
+from heads.geometry import upsampling
 from heads.geometry.resample import to_pixels
 from heads.losses import upsampled_cross_entropy
 
