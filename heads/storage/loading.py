@@ -25,12 +25,12 @@ from ..tasks.depth import DepthTask
 from ..tasks.detection import DetectionTask
 from ..tasks.normals import NormalsTask
 from ..tasks.segmentation import SegmentationTask
+from ..tasks.stored_card import check_stored
 from ..training.sweep import without_sweep
 from .checkpoints import read_checkpoint
 from .model_card import model_card
 from .rebuilding import rebuilt
 from .shared_card import without_paths
-from .stored_card import check_stored
 
 TASKS: dict[str, type[DenseTask]] = {
     task.task: task for task in (SegmentationTask, DepthTask, NormalsTask, DetectionTask)

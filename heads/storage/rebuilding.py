@@ -15,8 +15,8 @@ from ..backbones.timm_maps import build_backbone
 from ..decoders import DECODERS
 from ..detectors import DETECTORS
 from ..losses import SegmentationLoss
+from ..tasks.argument_types import check_types, declared, shown
 from ..tasks.base import DenseTask
-from .argument_types import check_types, declared, shown
 from .shared_card import from_disk
 
 _EXTRACTOR = inspect.signature(Extractor).parameters.keys()
@@ -38,7 +38,7 @@ def rebuilt(
 
     Args:
         task: Its class.
-        arguments: Its arguments; see :func:`heads.storage.stored_card.check_stored`, which they have passed.
+        arguments: Its arguments; see :func:`heads.tasks.stored_card.check_stored`, which they have passed.
         card: Its card.
         state: Its tensors.
         source: What the user named, for messages.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..backbones.extractor import Extractor
 from ..data.module import DenseDataModule
-from ..storage.stored_card import check_stored
+from .stored_card import check_stored
 
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
 # how a head sees its backbone
