@@ -53,7 +53,8 @@ def read_voc(
 
     Args:
         files: The XML files.
-        images: Folder of the images: the one that a file names, or else one that is called like the file.
+        images: Folder of the images: the one that a file names, or else one that is called like the file. Where both
+            are there and differ, nothing says which one the boxes belong to.
         source: What messages and the result call the whole.
         classes: Names of the classes, in the order of the labels; by default those found, sorted.
         first_pixel: What the first pixel is counted as: 1 by VOC, 0 by some tools that write its format.
@@ -62,7 +63,7 @@ def read_voc(
 
     Raises:
         ValueError: A file is missing, damaged, of another kind or has a DTD; a tag is missing; a name is none of the
-            classes; an image is missing; or a box is wrong.
+            classes; an image is missing, or named where another one is called like the file; or a box is wrong.
 
     Source: Everingham et al., IJCV 2010; VOCevaldet.m of the VOC2012 development kit.
     """
@@ -70,14 +71,17 @@ def read_voc(
     known = _known_images(images)
     rows: list[Entry] = []
     found: list[list[_Object]] = []
+    renamed: list[str] = []
     for number, path in enumerate(files, 1):
         root = _read_root(path)
         width, height = (_side(root, tag, path) for tag in ("width", "height"))
-        rows.append(
-            {"id": number, "file_name": _image_name(root, path, images, known), "width": width, "height": height}
-        )
+        name = _image_name(root, path, images, known)
+        renamed += _renamed(name, path, known)
+        rows.append({"id": number, "file_name": name, "width": width, "height": height})
         found.append(list(_objects(root, path, (width, height), first_pixel)))
     _check_doubled(rows, files)
+    if renamed:
+        refuse(source, renamed, "XML files", "Correct <filename>, or take it out: then the name of the XML counts.")
     names = _names([o for objects in found for o in objects], source, classes)
     invalid = [f"{o.place} {o.problem}" for objects in found for o in objects if o.problem]
     if invalid and not skip_invalid:
@@ -161,6 +165,14 @@ def _image_name(root: Element, path: Path, images: Path, known: dict[str, str]) 
             "Get the image, or leave the file out."
         )
     return found
+
+
+def _renamed(name: str, path: Path, known: dict[str, str]) -> list[str]:
+    """Whether a file names another image than the one that is called like it, as after both have been renamed."""
+    called = known.get(path.stem)
+    if called is None or Path(name).stem == Path(called).stem:
+        return []
+    return [f"{path} has <filename> {name}, and {called}, which is called like the XML, is there as well; expected one"]
 
 
 def _check_doubled(rows: list[Entry], files: Sequence[Path]) -> None:

@@ -123,6 +123,18 @@ def test_an_image_is_found_by_the_name_of_the_xml_where_the_file_names_none(read
     refused(read, voc(thing(), filename="notes.txt"), r"neither notes\.txt", names=["notes.xml"])
 
 
+def test_a_file_that_names_another_image_than_the_one_called_like_it_is_refused_and_both_are_named(read, folder):
+    (folder / "images" / "dogs.jpg").touch()
+    content, names = voc(thing()), ["sea.xml", "dogs.xml"]  # both name a picture; neither XML is called like it
+    message = r"sea\.xml has <filename> cats\.jpg, and sea\.PNG, which is called like the XML, .*take it out"
+    refused(read, content, message, names=names[:1])
+    for other in ("cats", "cats.JPG", "cats.png"):  # by its stem, and two kinds of one picture
+        (folder / "images" / "cats.png").touch()
+        assert read(voc(thing(), filename=other), names=["cats.xml"]).images[0]["file_name"].startswith("cats.")
+    with pytest.raises(ValueError, match=r"sea\.xml has .*cats\.jpg.* Further XML files that are wrong: 1\."):
+        read(content, voc(thing(), filename="sea.PNG"), names=names)
+
+
 def test_an_image_is_described_once(read):
     with pytest.raises(ValueError, match=r"sea\.xml and .*cats\.xml are both about cats\.jpg"):
         read(voc(thing()), voc(thing()))
