@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ..classes import ClassSpec, class_colours
 from ..module import DenseDataModule
@@ -11,6 +11,7 @@ from ..sizes import Fit
 from .annotations import Annotations
 from .dataset import DetectionDataset
 from .transforms import DetectionRecipe, detection_transform
+from .truth_report import crowds, doubts, notes, of_crowds, warn_of_alike
 
 _STAGES = {"train": "train", "val": "validate", "test": "test"}  # what Lightning calls the work on a split
 
@@ -47,6 +48,7 @@ class DetectionDataModule(DenseDataModule):
     test_size: Fit
     skips: ClassVar[str] = "boxes"
     stacked: ClassVar[tuple[str, ...]] = ("image",)
+    own: ClassVar[bool] = True  # whether to say what is doubtful; public data sets are compared as they are
     lvis: ClassVar[bool] = False  # whether only some classes of each image were looked for, as in LVIS
 
     def __init__(
@@ -88,6 +90,7 @@ class DetectionDataModule(DenseDataModule):
         if recipe == "lsj":
             self.protocol |= {"scale": list(scale), "min_visible": min_visible}
         self._truth: dict[str, Annotations] = {}
+        self._reported: set[str] = set()  # what splits were read from whose doubts have been said
 
     def test_on_val(self) -> None:
         """Test on the validation split."""
@@ -99,7 +102,9 @@ class DetectionDataModule(DenseDataModule):
         Raises:
             ValueError: Files are missing or wrong.
         """
-        self.classes = class_colours(self.truth("val").names, most=None)
+        truth = self.truth("val")
+        warn_of_alike(truth.names, truth.source)
+        self.classes = class_colours(truth.names, most=None)
 
     def annotations(self, name: str) -> Annotations:
         """The images and objects of a split.
@@ -153,11 +158,12 @@ class DetectionDataModule(DenseDataModule):
         """
         training, name = split == "train", self.splits[split]
         annotations = self._read(name) if training else self.truth(split)  # what is trained on is not kept twice
-        if all(annotation["iscrowd"] for annotation in annotations.annotations):
+        if crowds(annotations) == len(annotations.annotations):
+            remedy = f"Look whether it is the annotation file of the {split} images."
             raise ValueError(
                 f"{annotations.source} has no box of a single object in {len(annotations.images)} images; expected "
-                f"some to {'train on' if training else 'find'}. Look whether it is the annotation file of the {split} "
-                "images."
+                f"some to {'train on' if training else 'find'}. "
+                f"{of_crowds(annotations) if annotations.annotations else remedy}"
             )
         self._say(split, annotations)
         return DetectionDataset(
@@ -177,12 +183,21 @@ class DetectionDataModule(DenseDataModule):
         return annotations
 
     def _say(self, split: str, annotations: Annotations) -> None:
-        """Note what the reader has passed over for the result file, and say so once."""
+        """Note what the reader has passed over for the result file, and say that and what is doubtful once."""
         lines, stage = annotations.skipped, _STAGES[split]
+        said = []
         if lines and stage not in self.skipped:
             self.skipped[stage] = list(lines)
             more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
-            rank_zero_warn(f"Skipped in {split}: {lines[0]}{more}")
+            said.append(f"Skipped in {split}: {lines[0]}{more}")
+        if self.own and annotations.source not in self._reported:
+            self._reported.add(annotations.source)
+            if found := doubts(annotations):
+                said.append(f"{annotations.source}: {' '.join(found)}")
+            if found := notes(annotations):
+                rank_zero_info(f"{annotations.source}: {' '.join(found)}")
+        if said:
+            rank_zero_warn("\n".join(said))
 
     def _below_root(self, source: str) -> str:
         root = Path(self.root or "").expanduser()

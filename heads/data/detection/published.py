@@ -25,6 +25,7 @@ class PublishedDetection(DetectionDataModule):
         ValueError: Files are missing or wrong.
     """
 
+    own: ClassVar[bool] = False
     top: ClassVar[str]  # the folders that the published archive begins with
     markers: ClassVar[tuple[str, ...]]  # folders below them; by one of these they are known
     layout: ClassVar[str]  # what is below them, for errors

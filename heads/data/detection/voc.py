@@ -8,6 +8,7 @@ from ..layouts import base_folder, listed_names
 from .annotations import Annotations
 from .module import DetectionDataModule
 from .published import PublishedDetection
+from .truth_report import warn_of_alike
 from .voc_xml import read_voc
 
 _NAMES = """
@@ -140,7 +141,9 @@ class VOCFolder(DetectionDataModule):
         Raises:
             ValueError: Files are missing or wrong.
         """
-        self.classes = class_colours(self._listed(*dict.fromkeys(self.lists.values())).names, most=None)
+        found = self._listed(*dict.fromkeys(self.lists.values()))
+        warn_of_alike(found.names, str(self.base()))
+        self.classes = class_colours(found.names, most=None)
 
     def annotations(self, name: str) -> Annotations:
         """A split from the XML of the images that its list names."""

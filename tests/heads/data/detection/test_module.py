@@ -116,6 +116,36 @@ def test_entries_that_were_passed_over_are_said_once_and_kept_for_the_result_fil
     recwarn.clear()
 
 
+def test_what_is_doubtful_is_said_once_for_each_file(coco_folder):
+    def change(content):
+        content["annotations"].append(content["annotations"][0] | {"id": 50})
+
+    edit(coco_folder, "val", change)
+    data = module(coco_folder)
+    with pytest.warns(UserWarning, match=r"val\.json: 1 of 6 objects are there twice") as said:
+        for stage in ("fit", "validate", "test"):
+            data.setup(stage)
+    assert len(said) == 1
+
+
+def test_names_of_classes_that_differ_in_case_alone_are_said_unless_they_are_listed(coco_folder):
+    for split in ("train", "val"):
+        edit(coco_folder, split, lambda content: content["categories"][0].update(name="Dog"))
+    with pytest.warns(UserWarning, match=r"val\.json has the classes 'dog' and 'Dog', which differ"):
+        names = list(module(coco_folder).classes)
+    module(coco_folder, classes=names).setup("fit")
+
+
+def test_a_public_data_set_is_taken_as_it_is(coco):
+    path = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append(content["annotations"][0] | {"id": 50})
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning) as said:
+        COCODetection(str(coco), num_workers=0).setup("test")
+    assert ["Scores on it are not comparable" in str(one.message) for one in said] == [True]
+
+
 def test_an_image_without_boxes_is_trained_on(coco_folder):
     data = module(coco_folder)
     data.setup("fit")
@@ -132,6 +162,7 @@ def test_a_split_without_boxes_is_refused_before_anything_is_trained(coco_folder
 
     edit(coco_folder, split, change)
     message = rf"{split}\.json has no box of a single object in 4 images; expected some to {use}"
+    message += r".*1 of 1 annotations have iscrowd 1.*set iscrowd to 0" if crowds else r".*Look whether it is the"
     with pytest.raises(ValueError, match=message):
         module(coco_folder).setup(stage)
 

@@ -106,3 +106,11 @@ def test_a_missing_root_or_image_is_named(voc_folder, tmp_path):
     (voc_folder / "JPEGImages" / "c.jpg").unlink()
     with pytest.raises(ValueError, match=r"c\.xml has no image in .*JPEGImages"):
         VOCFolder(str(voc_folder), ["WBC", "RBC"]).setup("test")
+
+
+def test_names_of_classes_that_differ_in_case_alone_are_said_unless_they_are_listed(voc_folder):
+    for path in (voc_folder / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("WBC", "rbc"))
+    with pytest.warns(UserWarning, match="has the classes 'RBC' and 'rbc', which differ in case or blanks alone"):
+        VOCFolder(str(voc_folder))
+    VOCFolder(str(voc_folder), ["RBC", "rbc"], num_workers=0).setup("fit")
