@@ -85,7 +85,7 @@ def _picture(task: SegmentationTask, data: GeneratedScenes) -> Image.Image:
     test = data.datasets["test"]
     batch = collate([test[0, i] for i in range(_SHOWN)])
     task.eval().cpu()
-    maps = task.extractor(batch["image"])
+    maps = task.maps(batch)
     found = task.answer(batch)
     palette = torch.tensor(list(task.colours.values()), dtype=torch.uint8)
     rows = [

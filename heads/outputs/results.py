@@ -66,17 +66,17 @@ class ResultWriter(Callback):
         path = Path(trainer.default_root_dir) / RESULTS
         with whole_file(path) as partial:
             partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-        task.write_scored(path.parent)
+        task.write_test(task.tested, path.parent)
         _print(result, task, path, data.skips)
 
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     """Everything that another number must agree in before the two can be compared, as plain data."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    trained = task.trained_with or dict(task.hparams)
+    trained = task.checkpointing.trained_with or dict(task.hparams)
     tables = {
         title: {name: {k: finite(v) for k, v in row.items()} for name, row in rows.items()}
-        for title, rows in task.tables.items()
+        for title, rows in task.tested.tables.items()
     }
     return {
         "task": task.task,
@@ -121,7 +121,7 @@ def _print(result: dict[str, Any], task: Any, path: Path | None, skips: str) -> 
     """The scores, the task's tables, and the score that it goes by; ``path`` is the file that has them, if there is."""
     see = f", see {path}" if path else ""
     console, scores = Console(markup=False, emoji=False), result["metrics"]  # names of classes are as they are
-    for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tables).items():
+    for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tested.tables).items():
         if len(rows) > _MOST_ROWS:
             console.print(f"{len(rows)} {title}{see}", highlight=False)
             continue

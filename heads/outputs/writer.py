@@ -34,7 +34,7 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a task that scores no classes, before the first image."""
-        if self.scores and not hasattr(pl_module, "write_scores"):
+        if self.scores and not hasattr(pl_module, "write_class_probabilities"):
             raise ValueError(
                 f"predictions.scores is true, but {type(pl_module).__name__} has no class scores. Leave it out."
             )
@@ -50,15 +50,20 @@ class PredictionWriter(Callback):
     ) -> None:
         """Write the batch."""
         task: Any = pl_module  # one that writes
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # a smoke run leaves nothing
+            return
         folder = self._folder(trainer)
-        for i, (found, path) in enumerate(zip(outputs, batch["path"], strict=True)):
-            task.write(found, Path(path), folder, self.drawing)
+        for prediction, geometry, name in zip(outputs, batch["geometry"], batch["path"], strict=True):
+            photo = Path(name)
+            task.write(prediction.answer, photo, folder, self.drawing)
             if self.scores:
-                task.write_scores(i, batch, folder)
+                task.write_class_probabilities(prediction, geometry, photo, folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what belongs to all images together, and say where the files are."""
         task: Any = pl_module
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         task.write_together(self._folder(trainer))
         if trainer.is_global_zero:
             print(f"Predictions written to {self._folder(trainer)}")

@@ -20,7 +20,7 @@ from ..data.module import DenseDataModule
 from ..outputs.results import ResultWriter
 from ..outputs.writer import PredictionWriter
 from ..storage.checkpoints import WholeCheckpointIO, read_checkpoint
-from ..tasks.base import DenseTask
+from ..tasks.head_task import HeadTask
 from .configs import check_config, resolve_arguments
 from .lock import first_process, locked
 from .messages import BAREBONES, LIGHTNING_ADVICE
@@ -272,7 +272,7 @@ def run(command: str, arguments: list[str]) -> None:
     try:
         with ends_on_sigterm(hint), ExitStack() as held:
             cli = DenseCLI(
-                DenseTask,
+                HeadTask,
                 DenseDataModule,
                 held=held,
                 subclass_mode_model=True,

@@ -19,10 +19,10 @@ from siglip2_backbone.json_files import read_json
 
 from ..backbones.extractor import Extractor
 from ..outputs.results import finite, result_of
-from ..tasks.base import DenseTask
 from ..tasks.checkpointing import CARD
 from ..tasks.depth import DepthTask
 from ..tasks.detection import DetectionTask
+from ..tasks.head_task import HeadTask
 from ..tasks.normals import NormalsTask
 from ..tasks.segmentation import SegmentationTask
 from ..tasks.stored_card import check_stored
@@ -32,7 +32,7 @@ from .model_card import model_card
 from .rebuilding import rebuilt
 from .shared_card import without_paths
 
-TASKS: dict[str, type[DenseTask]] = {
+TASKS: dict[str, type[HeadTask]] = {
     task.task: task for task in (SegmentationTask, DepthTask, NormalsTask, DetectionTask)
 }
 FILES = WEIGHTS, DESCRIPTION, PAGE = "head.safetensors", "head.json", "README.md"

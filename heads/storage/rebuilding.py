@@ -16,14 +16,16 @@ from ..decoders import DECODERS
 from ..detectors import DETECTORS
 from ..losses import SegmentationLoss
 from ..tasks.argument_types import check_types, declared, shown
-from ..tasks.base import DenseTask
+from ..tasks.head_task import HeadTask
 from .shared_card import from_disk
 
 _EXTRACTOR = inspect.signature(Extractor).parameters.keys()
+_HEADS = ("decoder", "detector")
+_INTERNAL = ("build_head", "own", "arguments")  # arguments of a task's bases, which no file stores
 _COUNTS = ("layers", "encoder_layers")  # arguments of a head that say how often something is repeated
 _LONGEST_SIDE = 2**14  # pixels, of images; a tower would have a million tokens
 _ALLOWED = 2**20  # bytes of buffers that are made anew and not stored, such as the bins of depth
-_Task = TypeVar("_Task", bound=DenseTask)
+_Task = TypeVar("_Task", bound=HeadTask)
 
 
 def rebuilt(
@@ -124,15 +126,19 @@ def _default(name: str) -> Any:
 
 
 def _check_arguments(
-    task: type[DenseTask], arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str
+    task: type[HeadTask], arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str
 ) -> None:
-    known = {name: need for name, (_, need) in declared(task).items() if name not in ("build_head", "own")}
+    declarations = declared(Extractor) | declared(task)
+    known = {name: need for name, (_, need) in declarations.items() if name not in _INTERNAL}
     if unknown := sorted(arguments.keys() - known.keys()):
         raise ValueError(f"{source} has arguments that this version does not know ({', '.join(unknown)}).")
     try:
         if absent := [name for name, need in known.items() if need and name not in arguments]:
             raise ValueError(f"{', '.join(absent)} is missing")
-        check_types(arguments, task, "")
+        # the table of heads knows which heads there are; a program may have added its own
+        typed = {name: value for name, value in arguments.items() if name not in _HEADS}
+        check_types(typed, task, "")
+        check_types({name: value for name, value in typed.items() if name in _EXTRACTOR}, Extractor, "")
         sides = arguments.get("img_size", (1, 1))
         if not all(1 <= side <= _LONGEST_SIDE for side in sides):
             raise ValueError(f"img_size is {shown(sides)}; expected sides of 1 to {_LONGEST_SIDE} px")
@@ -142,7 +148,7 @@ def _check_arguments(
         raise ValueError(f"{source} holds a damaged head (arguments: {error}). Export or copy it again.") from error
 
 
-def _check_nested(task: type[DenseTask], arguments: Mapping[str, Any]) -> None:
+def _check_nested(task: type[HeadTask], arguments: Mapping[str, Any]) -> None:
     """The arguments of the head, of the tower and of the loss."""
     head = arguments.get("decoder") or arguments.get("detector")
     makers = {
@@ -172,7 +178,7 @@ def _check_sizes(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> N
                 raise ValueError(f"{name} is {shown(value)}, which the {len(state)} tensors of the head cannot be")
 
 
-def _check_tensors(draft: DenseTask, state: Mapping[str, Tensor]) -> None:
+def _check_tensors(draft: HeadTask, state: Mapping[str, Tensor]) -> None:
     """Compare names, shapes and kinds with a task that takes no memory."""
     ours, needed = draft.state_dict(), draft.kept_state().keys()
     missing, surplus = sorted(needed - state.keys()), sorted(state.keys() - ours.keys())

@@ -14,10 +14,10 @@ from ..metrics import DepthMetrics
 from ..metrics.depth import Alignment, Crop, check_depth_range
 from ..outputs.depth_normals import write_depth
 from ..outputs.options import Drawing
-from .regression import PixelTask
+from .regression import RegressionTask
 
 
-class DepthTask(PixelTask):
+class DepthTask(RegressionTask):
     """Depth, in metres or relative.
 
     Args:
@@ -39,7 +39,7 @@ class DepthTask(PixelTask):
             depth is always fitted, by scale and shift of inverse depth.
         flip_test: In tests and predictions, average with what is found in the mirror image.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
-            :class:`heads.tasks.base.DenseTask`.
+            :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
         ValueError: An argument is out of range or names nothing known.
@@ -155,7 +155,7 @@ class DepthTask(PixelTask):
         """Depth at the pixels, bilinear between the cells."""
         return to_pixels(output, self.reduction, size)
 
-    def finished(self, pixels: Tensor) -> Tensor:
+    def finalize(self, pixels: Tensor) -> Tensor:
         """Depth ``(H, W)``."""
         return pixels[0]
 
@@ -164,10 +164,10 @@ class DepthTask(PixelTask):
         measured = self.measured
         return DepthMetrics(measured["depth_range"], measured["crop"], measured["alignment"])
 
-    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
+    def write(self, answer: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``depth/NAME.npy`` and ``.png`` in metres, and ``colours/NAME.png``, see ``heads.outputs.depth_normals``."""
         far = None if self.measured["output"] == "relative" else self.measured["depth_range"][1]
-        write_depth(found, far, folder, photo.stem)
+        write_depth(answer, far, folder, photo.stem)
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -22,14 +22,15 @@ from ..metrics.detection import DetectionResults, scores_of
 from ..outputs.detection import DetectionFiles
 from ..outputs.detection_entries import entries_of, original
 from ..outputs.options import Drawing
-from .image_task import ImageTask
+from .head_task import HeadTask
+from .results import Scored
 
 RESULTS = "detections.json"
 _SCORES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
 _SCORES += [f"AR{which}" for which in ("1", "10", "100", "300", "s", "m", "l")]
 
 
-class DetectionTask(ImageTask):
+class DetectionTask(HeadTask):
     """Boxes, and with ``mask_rcnn`` masks, of the objects in an image.
 
     Args:
@@ -46,7 +47,7 @@ class DetectionTask(ImageTask):
         max_detections: Boxes per image, those with the highest scores; COCO counts 100, LVIS 300.
         scorer: pycocotools, or faster_coco_eval, whose numbers are the same. LVIS takes faster_coco_eval.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
-            :class:`heads.tasks.base.DenseTask`.
+            :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
         ValueError: An argument is out of range or names nothing known.
@@ -82,7 +83,6 @@ class DetectionTask(ImageTask):
         super().__init__(backbone, head, own | asdict(limits), img_size, **shared)
         self.scorer = scorer
         self.files = DetectionFiles(self.colours)
-        self._found: list[dict[str, Any]] = []  # result entries of the last test
 
     def protocol(self) -> dict[str, Any]:
         """The base protocol with what is kept of the boxes, and who counts."""
@@ -167,15 +167,15 @@ class DetectionTask(ImageTask):
     def forward(self, image: Tensor) -> list[Found]:
         """What the best head finds in images ``(B, 3, H, W)`` in [0, 1], in their pixels."""
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        found: list[Found] = self.decode(self.extractor(image), None, size, [size] * len(image))
+        found: list[Found] = self.decode(self.maps({"image": image}), None, size, [size] * len(image))
         return found
 
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Found]]:
         """What each head finds in each image of the batch, in the batch's own pixels."""
-        maps = self.extractor(self._mean_padded(batch)["image"])
+        maps = self.maps(self._mean_padded(batch))
         return [self.decode(maps, head, *self._frame(batch)) for head in heads]
 
-    def labels(self, output: list[Found], batch: dict[str, Any]) -> list[dict[str, Any]]:
+    def postprocess(self, output: list[Found], batch: dict[str, Any]) -> list[dict[str, Any]]:
         """What is found in each image, in its original pixels, see :func:`heads.outputs.detection_entries.original`."""
         geometries: list[Geometry] = batch["geometry"]
         return [original(found, geometry) for found, geometry in zip(output, geometries, strict=True)]
@@ -187,11 +187,11 @@ class DetectionTask(ImageTask):
     def update(self, metric: DetectionResults, output: list[Found], batch: dict[str, Any]) -> None:
         """Keep what was found in a batch."""
         category_ids = self._truth("test" if self.trainer.testing else "val").category_ids
-        for image_id, found in zip(batch["image_id"], self.labels(output, batch), strict=True):
+        for image_id, found in zip(batch["image_id"], self.postprocess(output, batch), strict=True):
             metric.update(image_id, entries_of(found, image_id, category_ids))
 
-    def scores(self, metric: DetectionResults, stage: str) -> dict[str, Tensor]:
-        """COCO's or LVIS's scores of the split; those of each class go to ``tables``.
+    def scores(self, metric: DetectionResults, stage: str) -> Scored:
+        """COCO's or LVIS's scores of the split, and a table of the classes.
 
         Raises:
             ValueError: There is nothing to score.
@@ -200,12 +200,12 @@ class DetectionTask(ImageTask):
         kinds: list[Kind] = ["bbox", "segm"] if self.has_masks else ["bbox"]
         truth, lvis = self._truth(stage), bool(getattr(data, "lvis", False))
         gathered = metric.gathered()
-        self._found = gathered[0] if stage == "test" else []  # of COCO with masks it is half a gigabyte
         scores = scores_of(gathered, truth, kinds=kinds, scorer=self.scorer, lvis=lvis)
         if math.isnan(scores.values["AP"]) and len(gathered[1]) == len(truth.images):  # a part may be without boxes
             raise ValueError(f"No image of the {stage} split has a box ({truth.source}), so there is nothing to score.")
-        self.tables = {"classes": scores.classes}
-        return {name: torch.tensor(value, device=self.device) for name, value in scores.values.items()}
+        values = {name: torch.tensor(value, device=self.device) for name, value in scores.values.items()}
+        entries = gathered[0] if stage == "test" else ()  # of COCO with masks they are half a gigabyte
+        return Scored(values, {"classes": scores.classes}, entries)
 
     def _truth(self, stage: str) -> Annotations:
         """The annotations of a split.
@@ -227,9 +227,9 @@ class DetectionTask(ImageTask):
             )
         return truth
 
-    def write_scored(self, folder: Path) -> None:
-        """What was found in the last test, as COCO's result file."""
-        write_results(self._found, folder / RESULTS)
+    def write_test(self, scored: Scored, folder: Path) -> None:
+        """The detections of a test as COCO's result file."""
+        write_results(scored.entries, folder / RESULTS)
 
     # Predicting.
 
@@ -259,9 +259,9 @@ class DetectionTask(ImageTask):
             found["masks"] = torch.stack(masks) if masks else torch.zeros(0, *found["size"], dtype=torch.bool)
         return found
 
-    def write(self, found: dict[str, Any], photo: Path, folder: Path, drawing: Drawing) -> None:
+    def write(self, answer: dict[str, Any], photo: Path, folder: Path, drawing: Drawing) -> None:
         """``drawings/NAME.jpg``, and a part of ``detections.json``."""
-        self.files.write(found, photo, folder, drawing)
+        self.files.write(answer, photo, folder, drawing)
 
     def write_together(self, folder: Path) -> None:
         """``detections.json``: the images, the classes and what was found, as COCO's annotations with a score each."""

@@ -15,10 +15,10 @@ from ..metrics import NormalsMetrics
 from ..metrics.normals import LIMITS
 from ..outputs.depth_normals import write_normals
 from ..outputs.options import Drawing
-from .regression import PixelTask
+from .regression import RegressionTask
 
 
-class NormalsTask(PixelTask):
+class NormalsTask(RegressionTask):
     """Surface normals in camera coordinates.
 
     Args:
@@ -29,7 +29,7 @@ class NormalsTask(PixelTask):
         uncertainty: Let the head also say how sure it is of each normal, and train it with the likelihood.
         flip_test: In tests and predictions, average with what is found in the mirror image.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
-            :class:`heads.tasks.base.DenseTask`.
+            :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
         ValueError: An argument is out of range or names nothing known.
@@ -82,7 +82,7 @@ class NormalsTask(PixelTask):
         """Unit normals at the pixels, bicubic between the cells."""
         return F.normalize(to_pixels(output[:, :3], self.reduction, size, "bicubic"), dim=1)
 
-    def finished(self, pixels: Tensor) -> Tensor:
+    def finalize(self, pixels: Tensor) -> Tensor:
         """Unit normals ``(3, H, W)``; 0 where the image does not show the original."""
         return F.normalize(pixels, dim=0)
 
@@ -95,6 +95,6 @@ class NormalsTask(PixelTask):
         """The published scores over the split."""
         return NormalsMetrics()
 
-    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
+    def write(self, answer: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``normals/NAME.npy`` and ``colours/NAME.png``, see :mod:`heads.outputs.depth_normals`."""
-        write_normals(found, folder, photo.stem)
+        write_normals(answer, folder, photo.stem)

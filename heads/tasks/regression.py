@@ -1,4 +1,4 @@
-"""What tasks share whose answer is a map over the image, and the average with the mirror image."""
+"""What tasks share that predict numbers for each pixel, and the average with the mirror image."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -7,30 +7,23 @@ from torch import Tensor, nn
 
 from ..backbones.extractor import Extractor
 from ..geometry.record import Geometry
-from .image_task import ImageTask
+from .head_task import HeadTask
+from .results import Prediction, Scored
+from .views import MIRRORED, WHOLE, View
 
 
-class MapTask(ImageTask):
-    """A task that answers with a map over the image; its head tells its ``reduction``."""
+class RegressionTask(HeadTask):
+    """A task that predicts numbers for each pixel, measured at the labels' own sizes.
 
-    @property
-    def reduction(self) -> float:
-        """Pixels per cell of the head's output."""
-        return self.decoders[0].reduction  # type: ignore[return-value]
-
-
-class PixelTask(MapTask):
-    """A task that answers with numbers for each pixel, measured at the labels' own sizes.
-
-    Subclasses define ``pixels`` and ``finished``, and where mirroring is more than a flip, ``mirrored``.
+    Subclasses define ``pixels`` and ``finalize``, and where mirroring is more than a flip, ``mirrored``.
 
     Args:
-        backbone: As in :class:`DenseTask`.
-        build_head: As in :class:`MapTask`.
+        backbone: As in :class:`HeadTask`.
+        build_head: As in :class:`HeadTask`.
         own: The subclass's arguments, as plain data, without those that follow.
         img_size: Height and width [px] that images are resized to.
         flip_test: In tests and predictions, average with what is found in the mirror image.
-        shared: What all tasks share, see :class:`DenseTask`.
+        shared: What all tasks share, see :class:`HeadTask`.
     """
 
     label: ClassVar[str]  # key of the batch
@@ -51,7 +44,7 @@ class PixelTask(MapTask):
         """A head's output at the pixels of images of this height and width, ``(B, C, H, W)``."""
         raise NotImplementedError
 
-    def finished(self, pixels: Tensor) -> Tensor:
+    def finalize(self, pixels: Tensor) -> Tensor:
         """An image's pixels ``(C, H, W)`` after averaging or resizing, as the task's answer."""
         raise NotImplementedError
 
@@ -59,26 +52,28 @@ class PixelTask(MapTask):
         """What was found in a mirror image, for the image itself."""
         return pixels.flip(-1)
 
-    def labels(self, output: Tensor, batch: dict[str, Any]) -> list[Tensor]:
-        """What a head's output on a batch says, at the original sizes."""
+    def postprocess(self, output: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+        """A head's output on a batch as the task's answers, at the original sizes."""
         return self._at_original(self.pixels(output, _size(batch)), batch)
 
-    def answer(self, batch: dict[str, Any]) -> list[Tensor]:
-        """The same, averaged with the mirror image where that is asked for."""
+    def predictions(self, batch: dict[str, Any]) -> list[Prediction]:
+        """The answers for a batch, averaged with those for its mirror images where that is asked for."""
         if not self.flip_test:
-            return super().answer(batch)
-        image, size = batch["image"], _size(batch)
+            return super().predictions(batch)
         # at the pixels: where cells reach beyond the image, those of the mirror image lie elsewhere
-        found = self.pixels(self(image), size) + self.mirrored(self.pixels(self(image.flip(-1)), size))
-        return self._at_original(found / 2, batch)
+        total = self._pixels_of(batch, WHOLE) + self.mirrored(self._pixels_of(batch, MIRRORED))
+        return [Prediction(answer) for answer in self._at_original(total / 2, batch)]
+
+    def _pixels_of(self, batch: dict[str, Any], view: View) -> Tensor:
+        return self.pixels(self.decode(self.maps(batch, view)), _size(batch))
 
     def _at_original(self, pixels: Tensor, batch: dict[str, Any]) -> list[Tensor]:
         geometries: list[Geometry] = batch["geometry"]
-        return [self.finished(g.to_original(p)) for p, g in zip(pixels, geometries, strict=True)]
+        return [self.finalize(g.to_original(p)) for p, g in zip(pixels, geometries, strict=True)]
 
     def update(self, metric: Any, output: Tensor, batch: dict[str, Any]) -> None:
         """Count a batch at the labels' own sizes, without the mirror image."""
-        self._count(metric, self.labels(output, batch), batch)
+        self._count(metric, self.postprocess(output, batch), batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count for the best head, with the mirror image where that is asked for."""
@@ -88,7 +83,7 @@ class PixelTask(MapTask):
         for one, truth in zip(found, batch[self.label], strict=True):
             metric.update(one, truth[0] if truth.ndim > one.ndim else truth)  # depth has a channel of its own
 
-    def scores(self, metric: Any, stage: str) -> dict[str, Tensor]:
+    def scores(self, metric: Any, stage: str) -> Scored:
         """The metric's scores, and ``excluded``, the number of images without a valid pixel.
 
         Raises:
@@ -100,7 +95,7 @@ class PixelTask(MapTask):
                 f"No image of the {stage} split has a valid {self.label}, so there is nothing to score. Check the "
                 "labels' unit, and what part of them counts."
             )
-        return {name: score.float().to(self.device) for name, score in scores.items()}
+        return Scored({name: score.float().to(self.device) for name, score in scores.items()})
 
 
 def _size(batch: dict[str, Any]) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """Semantic segmentation: the loss, mIoU, label maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -13,19 +13,21 @@ from ..backbones.extractor import Extractor
 from ..data.classes import ClassSpec, class_colours
 from ..data.sizes import Size
 from ..decoders import build_decoder
+from ..geometry.record import Geometry
 from ..geometry.resample import labels_at, to_pixels
 from ..geometry.upsampling import Upsampling
 from ..losses import build_loss
 from ..metrics import SegmentationMetrics
 from ..outputs.options import Drawing
 from ..outputs.segmentation import write_labels, write_overlay, write_probabilities
-from .regression import MapTask
-from .test_time import Inference, Mode
+from .head_task import HeadTask
+from .results import Prediction, Scored
+from .test_time import Mode, TestTimeAugmentation
+from .views import View
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a head says of one image.
+class CellScores(NamedTuple):
+    """A head's scores of one image.
 
     Attributes:
         cells: Logits ``(C, rows, columns)`` of its cells, or averaged probabilities of its pixels.
@@ -38,7 +40,7 @@ class Scores:
     averaged: bool = False
 
 
-class SegmentationTask(MapTask):
+class SegmentationTask(HeadTask):
     """Semantic segmentation.
 
     Args:
@@ -56,7 +58,7 @@ class SegmentationTask(MapTask):
         scales: In tests and predictions, average over these sizes of the image, as factors.
         window_batch: Windows per forward pass; it changes no result.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
-            :class:`heads.tasks.base.DenseTask`.
+            :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
         ValueError: An argument is out of range or names nothing known.
@@ -89,7 +91,7 @@ class SegmentationTask(MapTask):
     ) -> None:
         test: dict[str, Any] = {"inference": inference, "window": window, "stride": stride}
         test |= {"flip_test": flip_test, "scales": scales, "window_batch": window_batch}
-        self.inference = _inference(img_size, **test)
+        self.test_time = _test_time(img_size, **test)
         self.colours = class_colours(classes)
 
         def head(extractor: Extractor) -> nn.Module:
@@ -100,45 +102,46 @@ class SegmentationTask(MapTask):
         own |= {"losses": losses, "loss_args": loss_args} | test
         super().__init__(backbone, head, own, img_size, **shared)
         self.criterion = build_loss(len(self.colours), losses, **(loss_args or {}))
-        self.predicted: list[Scores] = []  # what the labels of the last batch of ``siglip2 predict`` were read from
 
     def protocol(self) -> dict[str, Any]:
         """The base protocol with how a test image is looked at."""
-        return super().protocol() | self.inference.described()
+        return super().protocol() | self.test_time.described()
 
     def test_size(self) -> Size | int:
         """The size of the images, or where windows slide over an image its short side."""
-        return self.img_size if self.inference.mode == "whole" else min(self.img_size)
+        return self.img_size if self.test_time.mode == "whole" else min(self.img_size)
 
     def loss(self, output: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss of the logits upsampled to the pixels, over the pixels that are not ignored."""
         loss: Tensor = self.criterion(output, batch["mask"], self.reduction)
         return loss
 
-    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Scores]]:
-        """What each head says of each image; validation looks once, without mirror images and other scales."""
-        how = replace(self.inference, flip=False, scales=(1.0,)) if stage == "val" else self.inference
+    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[CellScores]]:
+        """Each head's scores of each image; validation has one view, without mirror images and other scales."""
+        how = replace(self.test_time, flip=False, scales=(1.0,)) if stage == "val" else self.test_time
         if all(how.single(size) for size in batch["size"]):
-            return [[Scores(o, self.reduction) for o in output] for output in super().outputs(batch, heads, stage)]
+            return [[CellScores(o, self.reduction) for o in output] for output in super().outputs(batch, heads, stage)]
 
-        def probabilities(image: Tensor) -> list[Tensor]:
-            maps, size = self.extractor(image), (image.shape[-2], image.shape[-1])
+        def probabilities(view: View) -> list[Tensor]:
+            maps, size = self.maps(batch, view), view.size(batch)
             return [to_pixels(self.decode(maps, head), self.reduction, size).softmax(dim=1) for head in heads]
 
         whole = batch["image"].shape[-2:]
-        found: list[list[Scores]] = [[] for _ in heads]
-        for image, (height, width) in zip(batch["image"], batch["size"], strict=True):
-            averaged = how.average(image[:, :height, :width], probabilities)  # without what pads it to its batch
+        found: list[list[CellScores]] = [[] for _ in heads]
+        for image, (height, width) in enumerate(batch["size"]):
+            averaged = how.average(image, (height, width), probabilities)
             for scores, one in zip(found, averaged, strict=True):
-                scores.append(Scores(F.pad(one, (0, whole[1] - width, 0, whole[0] - height)), 1, averaged=True))
+                # back to the batch's own size, so that every image of it is read in the same way
+                padded = F.pad(one, (0, whole[1] - width, 0, whole[0] - height))
+                scores.append(CellScores(padded, 1, averaged=True))
         return found
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Tensor]:
-        """Label maps of a batch; ``write_scores`` can be asked for what they were read from."""
-        (self.predicted,) = self.outputs(batch, [self.best_head], "predict")
-        return self.labels(self.predicted, batch)
+    def predictions(self, batch: dict[str, Any]) -> list[Prediction]:
+        """Label maps of a batch, with the scores that they were read from."""
+        (output,) = self.outputs(batch, [self.best_head], "predict")
+        return [Prediction(*pair) for pair in zip(self.postprocess(output, batch), output, strict=True)]
 
-    def labels(self, output: list[Scores], batch: dict[str, Any]) -> list[Tensor]:
+    def postprocess(self, output: list[CellScores], batch: dict[str, Any]) -> list[Tensor]:
         """Label maps of a batch at the original sizes, int64 ``(H, W)`` each."""
         return [
             labels_at(scores.cells[None], scores.reduction, geometry)[0]
@@ -149,13 +152,13 @@ class SegmentationTask(MapTask):
         """A confusion matrix over the split."""
         return SegmentationMetrics(len(self.colours))
 
-    def update(self, metric: SegmentationMetrics, output: list[Scores], batch: dict[str, Any]) -> None:
+    def update(self, metric: SegmentationMetrics, output: list[CellScores], batch: dict[str, Any]) -> None:
         """Count a test batch at the labels' own sizes."""
         for scores, geometry, mask in zip(output, batch["geometry"], batch["mask"], strict=True):
             metric.update_logits(scores.cells, scores.reduction, geometry, mask)
 
-    def scores(self, metric: SegmentationMetrics, stage: str) -> dict[str, Tensor]:
-        """mIoU, mAcc and pixel accuracy of the split; those of each class go to ``tables``.
+    def scores(self, metric: SegmentationMetrics, stage: str) -> Scored:
+        """mIoU, mAcc and pixel accuracy of the split, and a table of the classes.
 
         Raises:
             ValueError: There is nothing to score.
@@ -167,23 +170,24 @@ class SegmentationTask(MapTask):
                 "and that no class is stored as 255, which always means ignore."
             )
         rows = zip(self.colours, scores["IoU"].tolist(), scores["acc"].tolist(), strict=True)
-        self.tables = {"classes": {name: {"IoU": iou, "acc": acc} for name, iou, acc in rows}}
-        return {name: scores[name].float() for name in ("mIoU", "mAcc", "pixel_acc")}
+        classes = {name: {"IoU": iou, "acc": acc} for name, iou, acc in rows}
+        return Scored({name: scores[name].float() for name in ("mIoU", "mAcc", "pixel_acc")}, {"classes": classes})
 
-    def write(self, found: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
+    def write(self, answer: Tensor, photo: Path, folder: Path, drawing: Drawing) -> None:
         """``labels/NAME.png``, a palette PNG of class indices, and ``overlays/NAME.jpg``."""
         palette = np.array(list(self.colours.values()), dtype=np.uint8)
-        write_labels(found, palette, folder / "labels" / f"{photo.stem}.png")
-        write_overlay(found, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", drawing.opacity)
+        write_labels(answer, palette, folder / "labels" / f"{photo.stem}.png")
+        write_overlay(answer, palette, photo, folder / "overlays" / f"{photo.stem}.jpg", drawing.opacity)
 
-    def write_scores(self, index: int, batch: dict[str, Any], folder: Path) -> None:
-        """``scores/NAME.npy``, the class probabilities of an image of the batch that was predicted last."""
-        scores, name = self.predicted[index], Path(batch["path"][index]).stem
-        upsampling = Upsampling.to_original(scores.cells, scores.reduction, batch["geometry"][index])
-        write_probabilities(scores.cells, upsampling, folder / "scores" / f"{name}.npy", logits=not scores.averaged)
+    def write_class_probabilities(self, prediction: Prediction, geometry: Geometry, photo: Path, folder: Path) -> None:
+        """``scores/NAME.npy``, the class probabilities that a label map was read from."""
+        scores: CellScores = prediction.source
+        upsampling = Upsampling.to_original(scores.cells, scores.reduction, geometry)
+        path = folder / "scores" / f"{photo.stem}.npy"
+        write_probabilities(scores.cells, upsampling, path, logits=not scores.averaged)
 
 
-def _inference(
+def _test_time(
     img_size: tuple[int, int],
     inference: Mode,
     window: tuple[int, int] | None,
@@ -191,7 +195,7 @@ def _inference(
     flip_test: bool,
     scales: list[float] | None,
     window_batch: int,
-) -> Inference:
+) -> TestTimeAugmentation:
     """What the options come to.
 
     Raises:
@@ -202,4 +206,4 @@ def _inference(
     height, width = window or img_size
     rows, columns = stride or (max(1, 2 * height // 3), max(1, 2 * width // 3))
     looks = (1.0,) if scales is None else tuple(scales)
-    return Inference(inference, (height, width), (rows, columns), flip_test, looks, window_batch)
+    return TestTimeAugmentation(inference, (height, width), (rows, columns), flip_test, looks, window_batch)

@@ -1,29 +1,30 @@
-"""Test time: an image whole or in sliding windows, flipped and at several scales, with the scores averaged."""
+"""Test-time augmentation: an image whole or in sliding windows, mirrored and at several scales, averaged."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.windows import Merge, split, windows
+from ..geometry.windows import Merge, windows
+from .views import View, scaled
 
 Mode = Literal["whole", "slide"]
-Look = Callable[[Tensor], list[Tensor]]
-"""From images ``(B, 3, H, W)`` to what each head says of every pixel, ``(B, C, H, W)`` a head, as it is averaged."""
+Predict = Callable[[View], list[Tensor]]
+"""From a view of one image to each head's scores at its pixels, ``(N, C, H, W)`` a head, as they are averaged."""
 
 
 @dataclass(frozen=True)
-class Inference:
-    """How an image is looked at.
+class TestTimeAugmentation:
+    """The views of a test image whose scores are averaged.
 
     Args:
         mode: The whole image at once, or windows of it.
         window: Height and width of the windows [px]; a smaller image is one window.
         stride: Rows and columns from one window to the next [px].
-        flip: Also look at the mirrored image.
-        scales: Factors on the image's size; each is one more look.
+        flip: Also average with the mirrored image.
+        scales: Factors on the image's size; each adds a view.
         window_batch: Windows per forward pass; it changes no result.
 
     Raises:
@@ -32,6 +33,8 @@ class Inference:
     Source: DINOv3's evaluation (windows of 512 at stride 341, facebookresearch/dinov3 @ 6876159), and DINOv2's
     multi-scale one (arXiv:2304.07193, section 7.4).
     """
+
+    __test__ = False  # pytest takes every class whose name begins with Test for one of its own
 
     mode: Mode = "whole"
     window: tuple[int, int] = (512, 512)
@@ -54,7 +57,7 @@ class Inference:
             )
 
     def single(self, size: tuple[int, int]) -> bool:
-        """Whether an image of this height and width [px] is looked at once, whole and as it is."""
+        """Whether an image of this height and width [px] has one view, the whole image as it is."""
         one_window = self.mode == "whole" or (size[0] <= self.window[0] and size[1] <= self.window[1])
         return one_window and not self.flip and self.scales == (1.0,)
 
@@ -63,41 +66,41 @@ class Inference:
         windows = {"window": list(self.window), "stride": list(self.stride)} if self.mode == "slide" else {}
         return {"inference": self.mode, **windows, "flip_test": self.flip, "scales": list(self.scales)}
 
-    def average(self, image: Tensor, look: Look) -> list[Tensor]:
-        """The mean of all looks at an image ``(3, H, W)``, ``(C, H, W)`` for each head."""
-        size = (image.shape[1], image.shape[2])
+    def average(self, image: int, size: tuple[int, int], predict: Predict) -> list[Tensor]:
+        """The mean over all views of an image, ``(C, H, W)`` for each head.
+
+        Args:
+            image: Number of the image in its batch.
+            size: Its height and width [px].
+            predict: Gives each head's scores at the pixels of a view.
+        """
         total: list[Tensor] = []
-        looks = 0
-        for view, flipped in self._views(image):
-            found = self._view(view, look)
-            found = [_resized(s.flip(-1) if flipped else s, size) for s in found]
-            total = [t + s for t, s in zip(total, found, strict=True)] if total else found
-            looks += 1
-        return [t / looks for t in total]
+        count = 0
+        for view in self._views(image):
+            scores = self._merged(view, scaled(size, view.scale) if view.scale != 1 else size, predict)
+            scores = [_resized(s.flip(-1) if view.mirrored else s, size) for s in scores]
+            total = [t + s for t, s in zip(total, scores, strict=True)] if total else scores
+            count += 1
+        return [t / count for t in total]
 
-    def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        height, width = image.shape[1:]
+    def _views(self, image: int) -> Iterator[View]:
         for scale in self.scales:
-            view = image
-            if scale != 1:
-                size = (max(1, round(height * scale)), max(1, round(width * scale)))
-                view = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=scale < 1)[0]
-            yield view, False
+            yield View(image, scale)
             if self.flip:
-                yield view.flip(-1), True
+                yield View(image, scale, mirrored=True)
 
-    def _view(self, image: Tensor, look: Look) -> list[Tensor]:
+    def _merged(self, view: View, size: tuple[int, int], predict: Predict) -> list[Tensor]:
+        """Scores of a view, from its windows where there are windows."""
         if self.mode == "whole":
-            return [s[0] for s in look(image[None])]
-        size = (image.shape[1], image.shape[2])
-        window = (min(self.window[0], size[0]), min(self.window[1], size[1]))  # nothing is padded
+            return [s[0] for s in predict(view)]
+        window = (min(self.window[0], size[0]), min(self.window[1], size[1]))  # windows are not padded
         at = windows(size, window, (min(self.stride[0], window[0]), min(self.stride[1], window[1])))
         merges: list[Merge] = []
         for first in range(0, len(at), self.window_batch):
             some = at[first : first + self.window_batch]
-            found = look(split(image, some, window))
-            merges = merges or [Merge(size, window) for _ in found]
-            for merge, part in zip(merges, found, strict=True):
+            scores = predict(replace(view, window=window, at=some))
+            merges = merges or [Merge(size, window) for _ in scores]
+            for merge, part in zip(merges, scores, strict=True):
                 merge.add(part, some)
         return [merge.result() for merge in merges]
 

@@ -1,8 +1,14 @@
 """Several heads on one forward pass of a frozen backbone, each with its own learning rate and weight decay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
+
+import torch
+from torch import nn
+
+from .optim import head_groups
 
 Setting = dict[str, float]
 """The learning rate (``lr``) and the weight decay (``weight_decay``) of a head."""
@@ -39,6 +45,28 @@ def _check(name: str, values: Any) -> None:
     low = min(values)
     if low < 0 or (name == "lr" and low == 0) or max(values) == float("inf"):
         raise ValueError(f"{name} is {low if low <= 0 else max(values)}; expected lr above 0, weight_decay at least 0.")
+
+
+@contextmanager
+def same_draws(device: torch.device, last: bool) -> Iterator[None]:
+    """Let each head of a sweep see the random numbers (dropout) that it would see alone.
+
+    Args:
+        device: Of the maps.
+        last: The last head moves the generator on, as a head alone would.
+    """
+    if last:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def clip_each(heads: Sequence[nn.Module], settings: Sequence[Setting], norm: float) -> None:
+    """Clip the gradients of each head of a sweep by its own norm, as if it were alone."""
+    for head, setting in zip(heads, settings, strict=True):
+        in_order = [p for group in head_groups(head, **setting) for p in group["params"]]  # of the optimiser
+        nn.utils.clip_grad_norm_(in_order, norm)
 
 
 def label(setting: Setting) -> str:

@@ -100,12 +100,12 @@ def test_fit_test_predict_export_from_one_yaml(config, scenes, tmp_path, capsys)
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from heads.tasks.base import DenseTask
+from heads.tasks.head_task import HeadTask
 from heads.storage.checkpoints import WholeCheckpointIO
 from heads.cli import main
 
 torch.set_num_threads(int(sys.argv[1]))  # other sums in the last digit otherwise
-step, save, write = DenseTask.training_step, torch.save, WholeCheckpointIO.save_checkpoint
+step, save, write = HeadTask.training_step, torch.save, WholeCheckpointIO.save_checkpoint
 
 def step_until_killed(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (1, 1):
@@ -124,7 +124,7 @@ def write_until_killed(self, checkpoint, path, storage_options=None):
 
 epoch = 0 if sys.argv[2] == "writing the first one" else 1
 if sys.argv[2] == "in an epoch":
-    DenseTask.training_step = step_until_killed
+    HeadTask.training_step = step_until_killed
 else:
     WholeCheckpointIO.save_checkpoint = write_until_killed
 main(sys.argv[3:])

@@ -75,6 +75,8 @@ def test_every_task_is_rebuilt_as_it_was(backbones, kind):
         ("linear", {"decoder_args": {"upsample": 1e30}}),
         ("fpn", {"decoder_args": {"features": 0}}),
         ("linear", {"loss_args": {"class_weights": "x"}}),
+        ("linear", {"decoder": "none"}),
+        ("linear", {"decoder": ["linear"]}),
         ("linear", {"lr": "1"}),
         ("linear", {"lora": {"rank": 10**9}}),
         ("linear", {"surprise": 1}),

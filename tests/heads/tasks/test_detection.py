@@ -128,7 +128,7 @@ def test_boxes_of_resized_images_are_scored_and_written_at_the_original_size(bui
     data = COCOFolder(str(coco_of_scenes), None, (96, 64), num_workers=0)
     task = build(classes=data.classes)
     assert scored(task, data, trainer)["AP"] == 1
-    task.write_scored(tmp_path)
+    task.write_test(task.tested, tmp_path)
     truth = COCO(str(coco_of_scenes / "annotations" / "val.json"))
     found = truth.loadRes(str(tmp_path / "detections.json"))
     for entry in truth.anns.values():
@@ -148,7 +148,7 @@ def test_both_scorers_score_a_test_alike(build, data, trainer):
 def test_scores_of_each_class_go_to_a_table(build, data, trainer):
     task = build()
     scored(task, data, trainer)
-    table = task.tables["classes"]
+    table = task.tested.tables["classes"]
     seen = {data.truth("test").names[a["category_id"] - 1] for a in data.truth("test").annotations}
     assert list(table) == list(data.classes)
     assert all(row["AP"] == 1 if name in seen else math.isnan(row["AP"]) for name, row in table.items())
