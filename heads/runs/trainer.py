@@ -95,9 +95,8 @@ class DenseCLI(LightningCLI):
         config = self.config[self.subcommand]
         check_trainer_options(config["trainer"], str(self.subcommand))
         saver, smoke = config["checkpoint"], bool(config["trainer"].get("fast_dev_run"))
-        if self.subcommand == "fit" and not smoke and first_process():
-            self.held.enter_context(locked(Path(config["trainer"]["default_root_dir"] or "runs").expanduser()))
         saver["monitor"], saver["mode"] = monitored(saver["monitor"], saver["mode"], config["model"]["class_path"])
+        self._asked = config["ckpt_path"]
         if not smoke or config["ckpt_path"]:  # a smoke run leaves the folder alone, whatever is there
             config["ckpt_path"] = find_checkpoint(
                 config["ckpt_path"], saver["dirpath"], str(self.subcommand), saver["mode"]
@@ -118,7 +117,8 @@ class DenseCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Leave out what the options rule out; show progress as lines where no bar can be drawn."""
+        """Lock the run's folder; leave out what the options rule out; show progress as lines where no bar fits."""
+        self._lock(config)
         if config["enable_checkpointing"] is False or config["barebones"]:
             callbacks = [callback for callback in callbacks if not isinstance(callback, RunCheckpoint)]
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"] or ())
@@ -126,6 +126,14 @@ class DenseCLI(LightningCLI):
             callbacks = [*callbacks, LineProgress()]
         choose_threads(min(self.model.extractor.channels))
         return super()._instantiate_trainer(config, callbacks)
+
+    def _lock(self, config: dict[str, Any]) -> None:
+        """Hold the folder of a fit until it ends; the task and the data have been built, so no typing error waits."""
+        if self.subcommand != "fit" or config["fast_dev_run"] or not first_process():
+            return
+        self.held.enter_context(locked(Path(config["default_root_dir"] or "runs").expanduser()))
+        if self._asked is None:  # another run may have finished in the folder meanwhile
+            find_checkpoint(None, self.config["fit"]["checkpoint"]["dirpath"], "fit")
 
 
 def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
@@ -210,7 +218,7 @@ def check_restart(folder: Path, asked: str) -> None:
         ValueError: There are checkpoints of later epochs.
     """
     others = sorted(folder.glob(_WHOLE))
-    later = [path for path in others if read_checkpoint(path)["epoch"] > 0]
+    later = [path for path in others if read_checkpoint(path).get("epoch", 0) > 0]
     if later:
         raise ValueError(
             f"{folder} holds {later[0].name} but no {asked}.ckpt to go on from. Go on from that one by --ckpt_path "

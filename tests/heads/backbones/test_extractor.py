@@ -154,7 +154,9 @@ def test_no_network_is_said(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(ValueError, match=r"timm cannot build test_vit: no route to host.*connection"):
+    with pytest.raises(
+        ValueError, match=r"(timm cannot build test_vit: no route to host|The hub gives no answer).*connection"
+    ):
         Extractor("test_vit")
 
 

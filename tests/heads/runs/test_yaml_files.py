@@ -27,7 +27,7 @@ def test_the_configs_that_come_along_are_read_as_before():
         ("yes: 1\ntrue: 2\n", 2, "has the key 'true' a second time"),
         ("a: &x [1]\nb: 2\n", 1, r"has an anchor or alias \(x\)"),
         ("a: 1\nb: *x\n", 2, r"has an anchor or alias \(x\)"),
-        ("a:\n" + "[" * 60, 2, "nested deeper than 50"),
+        ("a:\n  " + "[" * 60, 2, "nested deeper than 50"),
         ("a:\n" + "[" * 100_000, 2, "nest"),
         ("a: " + "9" * 500, 1, "a number of 500 characters"),
         ("a: !!python/object/apply:os.system [ls]", 1, "no YAML of plain data"),

@@ -86,7 +86,7 @@ def test_a_tuned_checkpoint_reloads_as_it_was(make, data, trainer, tmp_path, opt
     expected = task.eval()(image)
     assert torch.equal(heads.load(tmp_path / "a.ckpt")(image), expected)
     heads.export(tmp_path / "a.ckpt", tmp_path / "head")
-    assert torch.equal(heads.load(tmp_path / "head")(image), expected)
+    assert torch.equal(heads.load(tmp_path / "head", task.extractor.arguments["backbone"])(image), expected)
     again = make(lr=1e-2, **options)
     trainer().test(again, data, ckpt_path=tmp_path / "a.ckpt", verbose=False)
     assert torch.equal(again.eval()(image), expected)
@@ -279,7 +279,7 @@ def test_a_head_on_windows_loads_with_them(make, data, trainer, tmp_path, tune):
     expected = task.eval()(image)
     heads.export(tmp_path / "a.ckpt", tmp_path / "head")
     for source in (tmp_path / "a.ckpt", tmp_path / "head"):
-        loaded = heads.load(source)
+        loaded = heads.load(source, None if tune == "full" else task.extractor.arguments["backbone"])
         assert loaded.protocol()["tower_args"] == WINDOWS and torch.equal(loaded(image), expected)
 
 
@@ -308,7 +308,7 @@ def test_what_was_stored_before_there_were_windows_is_full_attention(make, data,
     (tmp_path / "head" / "head.json").write_text(json.dumps(card))
     expected = task.eval()(image)
     for source in (tmp_path / "old.ckpt", tmp_path / "head"):
-        assert torch.equal(heads.load(source)(image), expected)
+        assert torch.equal(heads.load(source, task.extractor.arguments["backbone"])(image), expected)
     resumed = trainer(max_epochs=2)
     resumed.fit(make(), data, ckpt_path=tmp_path / "old.ckpt")
     assert resumed.current_epoch == 2

@@ -182,7 +182,8 @@ def test_images_are_grouped_by_shape_in_training(coco_folder):
 
 def test_predict_needs_neither_root_nor_annotations_and_keeps_the_shape(coco_folder):
     data = COCOFolder(classes=["cat"], img_size=(48, 64), predict_images=str(coco_folder / "val"), num_workers=0)
-    data.setup("predict")
+    with pytest.warns(UserWarning, match="more"):  # a sub-folder is not searched
+        data.setup("predict")
     batches = list(data.predict_dataloader())
     assert [batch["size"][0] for batch in batches] == [(48, 64), (64, 48), (48, 48)] and "boxes" not in batches[0]
 

@@ -44,8 +44,8 @@ def test_a_key_gives_the_same_scene_in_any_order_and_process():
     found = [digest(key) for key in keys]
     assert [digest(key) for key in reversed(keys)] == found[::-1]
     assert len(set(found)) == 3
-    code = f"import test_scenes; print(*map(test_scenes.digest, {keys}))"
-    run = subprocess.run([sys.executable, "-c", code], cwd="tests/heads/data", capture_output=True, text=True)
+    code = f"import test_render; print(*map(test_render.digest, {keys}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd="tests/heads/data/scenes", capture_output=True, text=True)
     assert run.stdout.split() == found, run.stderr
 
 
