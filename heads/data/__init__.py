@@ -1,1 +1,1 @@
-"""Pictures and labels from files to batches."""
+"""Images and labels, from files to batches."""

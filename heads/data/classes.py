@@ -1,4 +1,4 @@
-"""Class lists: names and colours, of label maps at most 255 because 255 means ignore."""
+"""Class lists: names and colours. Label maps have at most 255 classes, because 255 means ignore."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,18 @@ IGNORE = 255
 MAX_CLASSES = 255
 
 ClassSpec = int | list[str] | dict[str, list[int]]
-"""A number of classes, their names, or their names with an RGB colour [0, 255] each; order is the label value."""
+"""Number of classes, their names, or their names with an RGB colour [0, 255] each, in the order of the label values."""
 
 
 def class_colours(classes: ClassSpec | None, most: int | None = MAX_CLASSES) -> dict[str, list[int]]:
-    """Names with colours, in the order of the label values; missing names and colours are made up.
+    """Names with colours, in the order of the label values; missing names and colours are generated.
 
     Args:
         classes: The classes.
-        most: How many there may be; none for any number, where labels are no pixels.
+        most: Largest number of classes; None for no limit, where labels are not pixel values.
 
     Raises:
-        ValueError: The list is missing, empty or too long, a name occurs twice, or a colour is no RGB triple.
+        ValueError: The list is missing, empty or too long, a name occurs twice, or a colour is not an RGB triple.
     """
     if classes is None or isinstance(classes, bool):
         raise ValueError(
@@ -31,7 +31,7 @@ def class_colours(classes: ClassSpec | None, most: int | None = MAX_CLASSES) -> 
         raise ValueError(f"{len(names)} classes; expected {limit}.")
     if len(set(names)) != len(names):
         raise ValueError(
-            f"classes name {next(n for n in names if names.count(n) > 1)!r} twice; expected each name once."
+            f"classes has {next(n for n in names if names.count(n) > 1)!r} twice; expected each name once."
         )
     if isinstance(classes, Mapping):
         return {name: _rgb(name, colour) for name, colour in zip(names, classes.values(), strict=True)}
@@ -46,6 +46,6 @@ def _rgb(name: str, colour: Sequence[int]) -> list[int]:
 
 
 def _spread(i: int) -> list[int]:
-    """Colours that differ from their neighbours: hues by the golden ratio, three levels of brightness."""
+    """A colour that differs from its neighbours: hues in steps of the golden ratio, three brightness levels."""
     rgb = colorsys.hsv_to_rgb((i * 0.618034) % 1, 0.65, (1.0, 0.75, 0.5)[i % 3])
     return [round(255 * v) for v in rgb]

@@ -1,4 +1,4 @@
-"""Images without labels, and how an image is described in a batch."""
+"""Images without labels, and the batch keys of every image."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class ImageFolder(EpochDataset):
 
     Args:
         paths: The images.
-        size: What they are resized to, as in :func:`resized`.
+        size: Size after resizing, see :func:`resized`.
     """
 
     def __init__(self, paths: list[Path], size: Size | int | Fit) -> None:
@@ -30,16 +30,16 @@ class ImageFolder(EpochDataset):
         return len(self.paths)
 
     def sample(self, key: SampleKey) -> Sample:
-        """An image of the folder."""
+        """One image of the folder."""
         path = self.paths[key[1]]
         return resized(path, read_image(path), self.size)
 
 
 def predict_folder(folder: str | None, size: Size | int | Fit) -> ImageFolder:
-    """What a data module's predict stage reads.
+    """The dataset of a data module's predict stage.
 
     Raises:
-        ValueError: No folder is named, or it has no images.
+        ValueError: No folder is set, or it holds no image.
     """
     if folder is None:
         raise ValueError("data.predict_images is not set; expected the folder of images to predict.")
@@ -47,31 +47,31 @@ def predict_folder(folder: str | None, size: Size | int | Fit) -> ImageFolder:
 
 
 def resized(path: Path, image: Tensor, size: Size | int | Fit) -> Sample:
-    """A test image, uint8 ``(3, H, W)``, resized to ``size`` [px].
+    """The sample of a test image, resized to ``size`` [px].
 
     Args:
-        path: Where it comes from.
-        image: The image.
-        size: Height and width, whatever its shape; or its short side, its shape kept up to 4 to 1; or what it fits
-            into, its shape kept.
+        path: File of the image.
+        image: The image, uint8 ``(3, H, W)``.
+        size: Height and width; or the short side, with the aspect ratio kept up to 4 to 1; or a :class:`Fit`, with the
+            aspect ratio kept.
     """
     original = (image.shape[1], image.shape[2])
     if isinstance(size, Fit):
         size = size.of(original)
     if isinstance(size, int):
         height, width = short_side_size(original, size)
-        size = max(2, height), max(2, width)  # what the antialiased resize needs
+        size = max(2, height), max(2, width)  # the antialiased resize needs 2 px
     geometry: Geometry = V.resize(Geometry.of(original), list(size))
     return described(path, squash(image, size), geometry)
 
 
 def described(path: Path, image: Tensor, geometry: Geometry) -> Sample:
-    """The keys of a batch that every image fills.
+    """The batch keys that every image fills.
 
     Args:
-        path: Where it comes from.
-        image: As the network sees it, uint8 ``(3, H, W)``.
-        geometry: How it came from the original.
+        path: File of the image.
+        image: The network's input, uint8 ``(3, H, W)``.
+        geometry: How it was made from the original.
     """
     return {
         "image_id": path.stem,

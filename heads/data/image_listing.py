@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what is said of the others."""
+"""Which files of a folder are images, and a summary of the others."""
 
 import warnings
 from collections.abc import Collection, Iterable
@@ -6,31 +6,31 @@ from pathlib import Path
 
 from PIL import Image
 
-Image.init()  # registers every format that the installed Pillow knows
+Image.init()  # registers every format of the installed Pillow
 
-# Pillow's names of the formats that photographs and label images come in. Its other decoders are never asked: that of
-# EPS runs Ghostscript on what the file says, and others pass the content on to any decoder that takes it.
+# Pillow's names for the formats of photographs and label images. Its other decoders are never called: the EPS decoder
+# runs Ghostscript on the file's code, and others pass the content on to any decoder that accepts it.
 _PHOTOGRAPHS = frozenset(
     {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP"}
 )
-_NO_PHOTOGRAPHS = frozenset({".pfm"})  # measurements as floats, which Pillow registers with PPM
+_NO_PHOTOGRAPHS = frozenset({".pfm"})  # float measurements, which Pillow registers with PPM
 
 IMAGE_FORMATS = tuple(sorted(_PHOTOGRAPHS & set(Image.OPEN)))
 IMAGE_SUFFIXES = frozenset(s for s, f in Image.registered_extensions().items() if f in _PHOTOGRAPHS) - _NO_PHOTOGRAPHS
 
-_COUNTED = ("sub-folder", "dead link", "special file")  # kinds with a plural; the others are endings
-_LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})  # which nobody means as data, as hidden files
+_COUNTED = ("sub-folder", "dead link", "special file")  # kinds with a plural; the others are suffixes
+_LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "desktop.ini"})  # written by operating systems, never data
 
 
 def list_images(folder: Path, others: Collection[str] = ()) -> list[Path]:
-    """Images directly in a folder, sorted by name; one warning says what else is in it.
+    """Images directly in a folder, sorted by name; one warning summarises the files that are skipped.
 
     Args:
         folder: The folder.
-        others: Endings of files that are read as something else, which are not spoken of.
+        others: Suffixes of files with another reader, which the warning leaves out.
 
     Raises:
-        ValueError: There is no such folder, it holds no image, or two images differ only in their suffix.
+        ValueError: The folder is missing, it holds no image, or two images differ only in their suffix.
     """
     if not folder.is_dir():
         raise ValueError(f"No folder {folder}; expected one with images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
@@ -48,21 +48,22 @@ def list_images(folder: Path, others: Collection[str] = ()) -> list[Path]:
         other = by_stem.setdefault(path.stem, path)
         if other is not path:
             raise ValueError(
-                f"{other} and {path.name} differ only in their suffix; rename one, results go by the stem."
+                f"{other} and {path.name} differ only in their suffix; expected different stems, which name results. "
+                "Rename one."
             )
     if passed_over:
         warnings.warn(
-            f"{folder}: {len(paths)} images are read; passed over are {passed_over}. Save pictures of other formats as "
-            "PNG or JPEG, and move those of sub-folders up.",
+            f"{folder}: read {len(paths)} images, skipped {passed_over}. Save images of other formats as PNG or "
+            "JPEG, and move images out of sub-folders.",
             stacklevel=2,
         )
     return paths
 
 
 def what_they_are(paths: Iterable[Path]) -> str:
-    """How many files of which ending, with the first name of each; also sub-folders and links to nothing.
+    """The number of files of each suffix, with the first name of each; also sub-folders and dead links.
 
-    Hidden files and those that systems leave behind are not counted. Empty where nothing remains.
+    Hidden files and files of operating systems are not counted. Empty if nothing remains.
     """
     kinds: dict[str, list[str]] = {}
     for path in sorted(paths):
@@ -78,7 +79,7 @@ def what_they_are(paths: Iterable[Path]) -> str:
 def _kind(path: Path) -> str:
     if not path.is_file():
         return _COUNTED[0] if path.is_dir() else _COUNTED[2] if path.exists() else _COUNTED[1]
-    return path.suffix.lower() or "without ending"
+    return path.suffix.lower() or "without suffix"
 
 
 def _is_shown(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What every data module shares: loaders, their order, and how samples become a batch."""
+"""The base of every data module: loaders, sampling order and batches."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 class DenseDataModule(LightningDataModule):
-    """Loaders over datasets that are asked for (epoch, index).
+    """Loaders over datasets with the keys (epoch, index).
 
-    Subclasses define ``dataset``, and set ``test_split``, the name of what is tested on, and for predict
-    ``predict_images`` and ``test_size``.
+    Subclasses define ``dataset``. They set ``test_split``, the name of the test split, and ``predict_images`` and
+    ``test_size`` for predict.
 
     Args:
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        seed: Seed of sampling order and augmentation.
         eval_batch_size: Images per batch outside training; ``batch_size`` by default.
 
     Raises:
@@ -36,10 +36,10 @@ class DenseDataModule(LightningDataModule):
 
     test_split: str
     predict_images: str | None = None  # folder of images to predict
-    test_size: Size | int | Fit  # what they are resized to, as test images are
-    classes: Any = None  # :data:`heads.data.classes.ClassSpec` of the labels, where they are classes
-    skips: ClassVar[str] = "images"  # what ``skipped`` is about
-    stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that have one shape in a training batch
+    test_size: Size | int | Fit  # size of test images and of these
+    classes: Any = None  # :data:`heads.data.classes.ClassSpec`, if the labels are classes
+    skips: ClassVar[str] = "images"  # what the entries of ``skipped`` are
+    stacked: ClassVar[tuple[str, ...]] = ("image", "mask")  # keys that are stacked in a training batch
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int, eval_batch_size: int | None = None) -> None:
         super().__init__()
@@ -52,22 +52,22 @@ class DenseDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, EpochDataset] = {}
-        self.protocol: dict[str, Any] = {}  # of the test split, beside what ``describe`` says; filled by subclasses
-        self.skipped: dict[str, list[str]] = {}  # stage -> why something was passed over, in this process
+        self.protocol: dict[str, Any] = {}  # further entries of ``describe``, filled by subclasses
+        self.skipped: dict[str, list[str]] = {}  # stage -> reasons for skipping, in this process
 
     def dataset(self, split: str) -> EpochDataset:
-        """The samples of train, val or test.
+        """The dataset of train, val or test.
 
         Raises:
-            ValueError: Files are missing or wrong.
+            ValueError: Files are missing or invalid.
         """
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """Make the data sets of a stage.
+        """Make the datasets of a stage.
 
         Raises:
-            ValueError: Files are missing or wrong.
+            ValueError: Files are missing or invalid.
         """
         if stage == "predict":
             self.datasets["predict"] = predict_folder(self.predict_images, self.test_size)
@@ -77,7 +77,7 @@ class DenseDataModule(LightningDataModule):
             self.datasets[split].epoch = self._epoch
 
     def describe(self, split: str) -> dict[str, Any]:
-        """What a number measured on val or test depends on, for the result file and a head's card."""
+        """What a score on val or test depends on, for the result file and a head's card."""
         return {
             "data": type(self).__name__,
             "split": self.test_split if split == "test" else split,
@@ -86,14 +86,14 @@ class DenseDataModule(LightningDataModule):
         } | self.protocol
 
     def state_dict(self) -> dict[str, Any]:
-        """What the order of training depends on; Lightning stores it in every checkpoint."""
+        """What the training order depends on; Lightning stores it in every checkpoint."""
         return {"batch_size": self.batch_size, "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with another order than that of the run; measuring may use any.
+        """Refuse to resume training with another order; validation and test accept any.
 
         Raises:
-            ValueError: The seed or the batch size is another one.
+            ValueError: The seed or the batch size differs.
         """
         if self.trainer is None or not self.trainer.training:
             return
@@ -133,19 +133,19 @@ class DenseDataModule(LightningDataModule):
             training=training,
             rank=rank,
             world_size=world_size,
-            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # where images keep their shape
+            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # if images keep their shape
             batch_size=self.batch_size,
         )
 
     def _epoch(self) -> int:
-        """Epochs whose batches are done; ``trainer.current_epoch`` lags one behind while a resumed run sets up."""
+        """Number of completed epochs; while a resumed run sets up, ``trainer.current_epoch`` is one lower."""
         if self.trainer is None:
             return 0
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         return int(progress.processed)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Say, once for each file, which ones a data set has passed over; tasks do not see it."""
+        """Warn once about each file that a dataset skipped, and remove the key ``skipped`` from the batch."""
         stage: Any = self.trainer.state.stage if self.trainer else None
         seen = self.skipped.setdefault(stage.value if stage else "none", [])
         for reason in (reason for reasons in batch.pop("skipped", ()) for reason in reasons):
@@ -172,10 +172,10 @@ class DenseDataModule(LightningDataModule):
 
 
 def collate(samples: Sequence[Sample], stack: Sequence[str] = ("image",)) -> Sample:
-    """Stack the keys that have one shape in the batch; every other key becomes a list.
+    """Stack the keys in ``stack``; every other key becomes a list.
 
-    Images of several sizes are padded to the largest height and width; ``size`` is what they were before, and
-    ``geometry`` knows.
+    Images of different sizes are padded to the largest height and width. ``size`` is their size before, and
+    ``geometry`` records the padding.
     """
     sizes = {tuple(sample["image"].shape[-2:]) for sample in samples}
     if len(sizes) > 1:
@@ -186,7 +186,7 @@ def collate(samples: Sequence[Sample], stack: Sequence[str] = ("image",)) -> Sam
 
 
 def _padded(sample: Sample, height: int, width: int) -> Sample:
-    """A sample whose image is padded on the right and below, with mid-grey: SigLIP 2's mean."""
+    """The sample with its image padded on the right and below, with mid-grey: SigLIP 2's mean."""
     down, across = height - sample["image"].shape[-2], width - sample["image"].shape[-1]
     image = F.pad(sample["image"], (0, across, 0, down), value=0.5)
     return sample | {"image": image, "geometry": V.pad(sample["geometry"], [0, 0, across, down])}

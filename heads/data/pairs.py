@@ -1,4 +1,4 @@
-"""Which label belongs to which image: by equal names in two folders, or by a list file."""
+"""Pairs of image and label: by equal names in two folders, or by a list file."""
 
 import warnings
 from pathlib import Path, PurePosixPath
@@ -7,17 +7,17 @@ from .image_listing import list_images, what_they_are
 
 Pair = tuple[Path, Path]
 
-_NONE = "None"  # what a list has in place of a label that was never made
+_NONE = "None"  # a list's placeholder for a label that does not exist
 
 
 def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...], unread: tuple[str, ...] = ()) -> list[Pair]:
-    """Each image of a folder with the label of the same stem in another one; warnings say what is left out in both.
+    """Pair each image of a folder with the label of the same stem in another one; warnings list unused files of both.
 
     Args:
         images: Folder of images.
         labels: Folder of labels.
-        suffixes: What a label may end in; the first that is there is taken.
-        unread: How the names of files end that a published layout has beside its labels, which are not spoken of.
+        suffixes: Suffixes of labels; the first one that exists is used.
+        unread: Name endings of other files in a published layout, which the warnings leave out.
 
     Raises:
         ValueError: A folder is missing, or an image has no label.
@@ -30,8 +30,8 @@ def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...], unread: 
     if without:
         raise ValueError(
             f"{len(without)} of {len(paths)} images in {images} have no label, first {without[0].name}: expected "
-            f"{' or '.join(str(labels / (without[0].stem + s)) for s in suffixes)}. Add the label, or move the image "
-            "away."
+            f"{' or '.join(str(labels / (without[0].stem + s)) for s in suffixes)}. Add the label, or remove the "
+            "image."
         )
     pairs = [(path, label) for path, label in zip(paths, found, strict=True) if label is not None]
     _say_what_is_left(images, labels, suffixes, unread, pairs)
@@ -41,17 +41,17 @@ def pair_folders(images: Path, labels: Path, suffixes: tuple[str, ...], unread: 
 def _say_what_is_left(
     images: Path, labels: Path, suffixes: tuple[str, ...], unread: tuple[str, ...], pairs: list[Pair]
 ) -> None:
-    """Warn of labels without an image, and of files that are no labels; a label of the second suffix is neither."""
+    """Warn about labels without an image and about files that are not labels; a label of a later suffix is neither."""
     stems, taken = {path.stem for path, _ in pairs}, {path for pair in pairs for path in pair}
     left = [path for path in labels.iterdir() if path not in taken and not path.name.endswith(unread)]
     are_labels = {path for path in left if path.suffix in suffixes and path.is_file()}
     alone = what_they_are(path for path in are_labels if path.stem not in stems)
     if alone:
         warnings.warn(f"{labels}: labels without an image in {images} are not read: {alone}.", stacklevel=3)
-    if labels.resolve() != images.resolve():  # of a folder that has both, the images were listed before
+    if labels.resolve() != images.resolve():  # in a folder of both, list_images has warned
         others = what_they_are(path for path in left if path not in are_labels)
         if others:
-            warnings.warn(f"{labels}: passed over beside {len(pairs)} labels are {others}.", stacklevel=3)
+            warnings.warn(f"{labels}: read {len(pairs)} labels, skipped {others}.", stacklevel=3)
 
 
 def _names(suffixes: tuple[str, ...]) -> str:
@@ -63,33 +63,33 @@ def read_list(path: Path, content: str) -> list[str]:
 
     Args:
         path: The list.
-        content: What it is expected to hold, for messages.
+        content: Expected content, for messages.
 
     Raises:
-        ValueError: The list is missing or is no text.
+        ValueError: The list is missing or is not text.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}; expected a list with {content}.")
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text; expected a list with {content}.") from error
+        raise ValueError(f"{path} is not UTF-8 text; expected a list with {content}.") from error
 
 
 def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple[Path, ...]) -> list[Pair]:
-    """The pairs of a list file: on each line an image, its label, and further columns that are not read.
+    """The pairs of a list file: on each line an image, its label, and further columns, which are ignored.
 
-    A leading slash is dropped, because some published lists have one before paths that are relative. A line with
-    ``None`` for the label is left out.
+    A leading slash is dropped, because some published lists put one before relative paths. A line with ``None`` as its
+    label is left out.
 
     Args:
         path: The list.
-        image_roots: Folders that images may be in; the first that has one is taken.
-        label_roots: The same of labels.
+        image_roots: Folders of images; the first one that holds the file is used.
+        label_roots: The same for labels.
 
     Raises:
-        ValueError: The list is missing, is no text or holds no pair, a line has no two paths or leads out of the
-            folders, or files are missing.
+        ValueError: The list is missing, is not text or holds no pair, a line has fewer than two paths or leads out of
+            the folders, or files are missing.
     """
     lines = read_list(path, "an image and its label on each line")
     rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
@@ -109,7 +109,7 @@ def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple
     if missing:
         raise ValueError(
             f"{len(missing)} files that {path} names are missing, first {missing[0]}. Get the rest of the data, or "
-            "leave their lines out of a copy of the list."
+            "remove their lines from a copy of the list."
         )
     return pairs
 
@@ -117,7 +117,7 @@ def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple
 def _inside(name: str, where: str) -> str:
     relative = PurePosixPath(name.lstrip("/"))
     if ".." in relative.parts:
-        raise ValueError(f"{where} names {name}, which leads out of the data's folder; expected a path inside it.")
+        raise ValueError(f"{where} names {name}, which leads out of the dataset's folder; expected a path inside it.")
     return str(relative)
 
 

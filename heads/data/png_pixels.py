@@ -1,4 +1,4 @@
-"""PNG files without what stands beside their pixels, for those whose texts or profile Pillow refuses."""
+"""PNG files without their metadata, for those whose texts or profile Pillow refuses."""
 
 import struct
 from io import BytesIO
@@ -6,17 +6,17 @@ from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_KEPT = (*_CRITICAL, b"tRNS", b"eXIf")  # what says how the pixels look, and which side is up
+_KEPT = (*_CRITICAL, b"tRNS", b"eXIf")  # chunks that define the pixels and their orientation
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_EXIF_AS_TEXT = b"Raw profile type exif\0"  # how ImageMagick stores it
-_LONGEST_EXIF = 1 << 17  # [bytes] of 64 KiB in hexadecimal
+_EXIF_AS_TEXT = b"Raw profile type exif\0"  # ImageMagick's format
+_LONGEST_EXIF = 1 << 17  # [bytes], 64 KiB in hexadecimal
 
 
 def png_pixels(path: Path) -> BytesIO | None:
-    """A PNG without its texts, profiles and other extras; ``None`` where the file is no PNG.
+    """A PNG without its texts, profiles and other extras; ``None`` if the file is not a PNG.
 
     Pillow refuses a PNG with more text than its limits allow, or with a profile that it cannot unpack, although the
-    pixels are good. The limits stay as they are: what exceeds them is not read at all. A file that is cut off stays so.
+    pixels are good. The limits stay in force: oversized chunks are not read. A truncated file stays truncated.
     """
     left = path.stat().st_size
     with path.open("rb") as file:
@@ -28,7 +28,7 @@ def png_pixels(path: Path) -> BytesIO | None:
             length, kind = struct.unpack(">I4s", head)
             content = b""
             if kind in _KEPT or (kind in _TEXTS and length <= _LONGEST_EXIF):
-                content = file.read(min(length + 4, left))  # with its checksum; a length that lies reads no more
+                content = file.read(min(length + 4, left))  # 4: checksum; a false length reads no further
             else:
                 file.seek(length + 4, 1)
             if kind in _KEPT or content.startswith(_EXIF_AS_TEXT):

@@ -1,4 +1,4 @@
-"""Order and augmentation as pure functions of (seed, epoch, index), so that a resumed run is the same run."""
+"""Sampling order and augmentation as functions of (seed, epoch, index) alone, so that a resumed run is the same run."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -11,23 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
-_BLOCK = 64  # batches of all processes that are sorted together: few shapes are split, and order stays random
+_BLOCK = 64  # batches of all processes that are sorted together: enough for like shapes, few enough to stay random
 
 Sample = dict[str, Any]
 SampleKey = tuple[int, int]
-"""Epoch and index of a sample: what a dataset is asked for."""
+"""Epoch and index of a sample: the key of a dataset."""
 
 
 class EpochDataset(Dataset[Sample]):
-    """A data set of samples by (epoch, index); a plain index means that one of the present epoch.
+    """A dataset with the keys (epoch, index); a plain index means the current epoch.
 
-    A plain index is what everybody else asks for: a DataLoader with torch's or Lightning's own samplers, torch's
-    Subset, a loop over the data set, a notebook.
+    All other code uses plain indices: a DataLoader with torch's or Lightning's samplers, torch's Subset, a loop over
+    the dataset, a notebook.
 
     Subclasses define ``__len__`` and ``sample``.
 
     Attributes:
-        epoch: Tells the present epoch; 0 unless a data module sets it to that of its trainer.
+        epoch: Returns the current epoch; 0 unless a data module sets it to that of its trainer.
     """
 
     epoch: Callable[[], int] = staticmethod(lambda: 0)
@@ -42,57 +42,57 @@ class EpochDataset(Dataset[Sample]):
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (self.epoch(), operator.index(key))
         if not -len(self) <= index < len(self):
-            raise IndexError(f"Sample {index} is asked for; there are {len(self)}.")
+            raise IndexError(f"Sample {index} does not exist; there are {len(self)}.")
         return self.sample((epoch, index % len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker process that is not forked: the epoch by its number, without the trainer that tells it."""
+        """The state for a worker process that is not forked: the epoch as a number, without the trainer."""
         return self.__dict__ | {"epoch": partial(int, self.epoch())}
 
 
 class OrderedSampler(SequentialSampler):
-    """Yields (epoch, index) in order: what Lightning's ``overfit_batches`` leaves as it is.
+    """Yields (epoch, index) in order; Lightning's ``overfit_batches`` does not replace it.
 
     Args:
-        data: The data set.
-        epoch: Tells the present epoch.
+        data: The dataset.
+        epoch: Returns the current epoch.
     """
 
     def __init__(self, data: Sized, epoch: Callable[[], int]) -> None:
         super().__init__(data)
         self.epoch_now = epoch
 
-    def __iter__(self) -> Iterator[SampleKey]:  # type: ignore[override]  # torch's yields the index alone
+    def __iter__(self) -> Iterator[SampleKey]:  # type: ignore[override]  # torch's sampler yields the index alone
         epoch, order = self.epoch_now(), super().__iter__()
         return ((epoch, index) for index in order)
 
 
 class EpochSampler(DistributedSampler[SampleKey]):
-    """Yields (epoch, index), each process its share.
+    """Yields (epoch, index) for the share of one process.
 
-    The epoch is asked for when iteration starts. Lightning's ``set_epoch`` would come too late: when a run is resumed,
-    its workers fetch the first batches before it is called, and would fetch those of epoch 0.
+    The epoch is read when iteration starts. Lightning's ``set_epoch`` would come too late: in a resumed run the workers
+    fetch the first batches before it is called, and would fetch those of epoch 0.
 
-    Where the images do not divide by the processes, training leaves out the last ones of the epoch's order, so that all
-    processes take the same number of steps; measuring gives some processes one image more. Lightning's own samplers
-    would repeat images and count them twice. That this is a DistributedSampler keeps Lightning from adding one.
+    If the images do not divide by the processes, training leaves out the last ones of the epoch's order, so that all
+    processes take the same number of steps; evaluation gives some processes one image more. Lightning's samplers would
+    repeat images and count them twice. Lightning adds none to a DistributedSampler, which is why this is one.
 
-    With ``aspect_ratios`` the images of a training batch are of like shape, in all processes at once, so that little of
-    a batch is padding: the epoch's order is cut into blocks of many batches, each block is sorted by shape and cut into
-    batches, and all batches are shuffled. Every image still comes once, and which ones meet differs in each epoch.
+    With ``aspect_ratios`` the images of a training batch have similar shapes, in all processes at once, which keeps the
+    padding small: the epoch's order is cut into blocks of many batches, each block is sorted by aspect ratio and cut
+    into batches, and all batches are shuffled. Every image still occurs once, and batches differ in each epoch.
 
     Args:
         data: The dataset.
         seed: Seed of the run.
-        epoch: Tells the present epoch.
-        training: Whether to shuffle, anew in each epoch, and to give all processes the same number.
-        rank: Number of this process.
-        world_size: How many processes there are.
-        aspect_ratios: Height over width of each image, to make training batches of like shape.
-        batch_size: Images of a batch in one process; needed with ``aspect_ratios``.
+        epoch: Returns the current epoch.
+        training: Whether to shuffle in each epoch and give all processes the same number of images.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        aspect_ratios: Height over width of each image, for training batches of similar shapes.
+        batch_size: Images per batch in one process; needed with ``aspect_ratios``.
 
     Raises:
-        ValueError: A process would have nothing to train on.
+        ValueError: A process would have no training image.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class EpochSampler(DistributedSampler[SampleKey]):
 def _by_shape(
     order: NDArray[np.int64], aspect_ratios: NDArray[np.float64], batch: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """The same images such that each ``batch`` of them is of like shape; what fills no batch stays at the end."""
+    """The images, reordered so that each ``batch`` of them has similar shapes; an incomplete batch stays at the end."""
     full = len(order) // batch * batch
     blocks = [order[start:full][: _BLOCK * batch] for start in range(0, full, _BLOCK * batch)]
     ordered = [block[np.argsort(aspect_ratios[block], kind="stable")] for block in blocks]
@@ -143,14 +143,14 @@ def _by_shape(
 
 
 def mixed_seed(*key: int) -> int:
-    """One seed from several numbers, such that nearby keys give unrelated random numbers."""
+    """One seed from several numbers; nearby keys give unrelated random numbers."""
     state = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return int(state[0]) << 32 | int(state[1])
 
 
 @contextmanager
 def sample_seed(seed: int, key: SampleKey) -> Iterator[None]:
-    """Within it, torch's random numbers depend on (seed, epoch, index) alone; afterwards they go on as before."""
+    """Make torch's random numbers depend on (seed, epoch, index) alone; restore the generator's state at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mixed_seed(seed, *key))
         yield

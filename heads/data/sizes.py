@@ -1,4 +1,4 @@
-"""Sizes of images, and crops to them."""
+"""Image sizes, and crops to a size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from torchvision.transforms import v2
 Size = tuple[int, int]
 
 
-_LONGEST = 4  # long side over short side, at most, where images keep their shape: mmsegmentation's (2048, 512)
+_LONGEST = 4  # largest long side over short side, if images keep their shape: mmsegmentation's (2048, 512)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The height and width at which a whole image just fits into a size; its shape is kept.
+    """The largest height and width at which a whole image fits into a size; its aspect ratio is kept.
 
     Args:
         size: Height and width [px].
-        turns: The size may lie on its side: its long side goes along that of the image.
+        turns: Swap height and width of the size if that puts its long side along that of the image.
     """
 
     size: Size
     turns: bool = False
 
     def of(self, image: Sequence[int], factor: float = 1.0) -> Size:
-        """Of an image of this height and width [px], times ``factor``.
+        """Height and width for an image of this height and width [px], times ``factor``.
 
-        At least 2 px: antialiased resizing needs them.
+        At least 2 px, which antialiased resizing needs.
         """
         height, width = self.size
         if self.turns and (height < width) != (image[0] < image[1]):
@@ -46,17 +46,17 @@ class Fit:
 
 
 def short_side_size(size: Size, short_side: int) -> Size:
-    """Height and width [px] at which an image of ``size`` keeps its shape and has this short side.
+    """Height and width [px] at which an image of ``size`` keeps its aspect ratio and has this short side.
 
-    The long side is at most four times ``short_side``; an image that is longer gets a shorter short side. So
-    mmsegmentation has it for 512 px; DINOv3 has no limit.
+    The long side is at most four times ``short_side``; a longer image gets a smaller short side. mmsegmentation does
+    the same for 512 px; DINOv3 has no limit.
     """
     factor = min(short_side / min(size), _LONGEST * short_side / max(size))
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
 
 
 class CropTo(v2.Transform):
-    """A random crop of at most ``size``; a side that is shorter is kept as it is.
+    """A random crop of at most ``size``; a shorter side is kept.
 
     Args:
         size: Height and width [px].

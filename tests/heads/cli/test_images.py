@@ -114,4 +114,4 @@ def test_what_a_folder_has_beside_images_is_said_in_one_line(photos, checkpoint,
     output = tmp_path / {"features": "sub", "embed": "sub/e.safetensors", "pca": "sub/p.png"}[command]
     assert main([command, str(tmp_path), "--model", str(checkpoint), "--output", str(output)]) == 0
     (said,) = (str(warning.message) for warning in recwarn)
-    assert "2 images are read; passed over are 1 .heic (c.heic), 1 sub-folder (sub)" in said
+    assert "read 2 images, skipped 1 .heic (c.heic), 1 sub-folder (sub)" in said

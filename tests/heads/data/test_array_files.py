@@ -28,14 +28,14 @@ def test_archives_are_named_with_what_they_hold(tmp_path):
     path = tmp_path / "a.npy"
     savez(path, depth=np.ones((2, 2)), mask=np.ones(2))
     with pytest.raises(
-        ValueError, match=r"a\.npy is no array .* archive of numpy\.savez with depth, mask; .*numpy\.save"
+        ValueError, match=r"a\.npy is not a readable array: .* numpy\.savez archive with depth, mask; .*numpy\.save"
     ):
         read_array(path, "numbers")
     torch.save(torch.ones(2, 2), path)
-    with pytest.raises(ValueError, match=r"a\.npy is no array .* file of torch\.save; where you trust it"):
+    with pytest.raises(ValueError, match=r"a\.npy is not a readable array: .* written by torch\.save; if you trust it"):
         read_array(path, "numbers")
     path.write_bytes(b"PK\x03\x04 and nothing else")
-    with pytest.raises(ValueError, match=r"a\.npy is no array .* a damaged zip archive"):
+    with pytest.raises(ValueError, match=r"a\.npy is not a readable array: .* a damaged zip archive"):
         read_array(path, "numbers")
 
 
@@ -44,17 +44,26 @@ def test_archives_are_named_with_what_they_hold(tmp_path):
     [
         (b"", "it is empty"),
         (b"\x80\x04K\x01.", "it is a pickle, which is not opened"),
-        (b"\x89HDF\r\n", "not as an array of numpy does"),
-        (b"\x93NUMPY", "is no array"),
-        (b"\x93NUMPY\x09\x00abc", "is no array"),
-        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000, 10000000000)}"), "is no array"),
-        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4)}"), "is no array"),
-        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2)}") + b"\0" * 31, "is no array"),
-        (header("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}") + b"\0" * 32, "is no array"),
-        (header("((((((((" * 9), "is no array"),
-        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 5)}"), r"shape \(0, 5\), without a single"),
-        (header("{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1)}") + b"\0" * 8, "is complex64 of shape"),
-        (header("{'descr': '|b1', 'fortran_order': False, 'shape': (1, 1)}") + b"\0", "is bool of shape"),
+        (b"\x89HDF\r\n", "not with the signature of a .npy file"),
+        (b"\x93NUMPY", "is not a readable array"),
+        (b"\x93NUMPY\x09\x00abc", "is not a readable array"),
+        (
+            header("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000, 10000000000)}"),
+            "is not a readable array",
+        ),
+        (
+            header("{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4)}"),
+            "is not a readable array",
+        ),
+        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2)}") + b"\0" * 31, "is not a readable array"),
+        (header("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}") + b"\0" * 32, "is not a readable array"),
+        (header("((((((((" * 9), "is not a readable array"),
+        (header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 5)}"), r"shape \(0, 5\), which holds no value"),
+        (
+            header("{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1)}") + b"\0" * 8,
+            "has dtype complex64 and shape",
+        ),
+        (header("{'descr': '|b1', 'fortran_order': False, 'shape': (1, 1)}") + b"\0", "has dtype bool and shape"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused_by_name(tmp_path, content, message):

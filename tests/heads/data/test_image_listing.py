@@ -38,7 +38,7 @@ def test_what_is_passed_over_is_said_once_by_ending(tmp_path):
     with pytest.warns(UserWarning) as said:
         assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "alive.jpg"]
     assert len(said) == 1
-    for part in ("2 images are read", "2 .heic (c.heic, ...)", "1 .txt (notes.txt)", "1 without ending (LICENSE)"):
+    for part in ("read 2 images, skipped", "2 .heic (c.heic, ...)", "1 .txt (notes.txt)", "1 without suffix (LICENSE)"):
         assert part in str(said[0].message)
     assert "1 dead link (dead.jpg), 2 sub-folders (sub, ...)" in str(said[0].message)
 

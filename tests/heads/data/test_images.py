@@ -123,7 +123,7 @@ def test_16_bit_labels_that_fit_are_read_and_others_refused(tmp_path):
     fits, large = GREY.astype(np.uint16), GREY.astype(np.uint16) + 200
     assert torch.equal(read_labels(written(Image.fromarray(fits), tmp_path / "a.png")), torch.from_numpy(GREY))
     with pytest.raises(
-        ValueError, match=r"b\.png has label values from 200 to 319; expected class indices .*Map what it holds"
+        ValueError, match=r"b\.png has label values from 200 to 319; expected class indices .*Map its values"
     ):
         read_labels(written(Image.fromarray(large), tmp_path / "b.png"))
 

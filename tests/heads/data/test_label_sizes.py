@@ -30,18 +30,22 @@ def test_a_label_of_the_stored_pixels_is_told_from_a_resized_one(tmp_path, suffi
     path = photograph(tmp_path / f"a{suffix}", orientation)
     for found in ((48, 64), (24, 32)):
         said = other_size("a.png", found, path, (64, 48))
-        assert f"EXIF orientation {orientation} says" in said and "Turn the label" in said and "resize" not in said
-    assert "resize a label" in other_size("a.png", (32, 24), path, (64, 48))
+        assert (
+            f"turned upright by its EXIF orientation {orientation}, but" in said
+            and "Turn the label" in said
+            and "resize" not in said
+        )
+    assert "resize labels" in other_size("a.png", (32, 24), path, (64, 48))
 
 
 @pytest.mark.parametrize("orientation", [None, 1, 3])
 def test_a_label_on_its_side_without_a_quarter_turn(tmp_path, orientation):
     said = other_size("a.png", (64, 48), photograph(tmp_path / "a.jpg", orientation), (48, 64))
-    assert "lies on its side" in said and "resize" not in said
+    assert "is on its side" in said and "resize" not in said
     said = other_size("a.png", (40, 64), tmp_path / "a.jpg", (48, 64))
     assert said == (
-        "a.png is (40, 64) (height, width), its image a.jpg (48, 64); expected the same size. Look whether the two "
-        "belong together; resize a label by nearest pixels."
+        "a.png is (40, 64) (height, width), its image a.jpg (48, 64); expected the same size. Check that the label "
+        "belongs to the image; resize labels with nearest-neighbour sampling."
     )
 
 

@@ -55,7 +55,7 @@ def test_lists_that_are_none(scene):
     with pytest.raises(ValueError, match=r"list\.txt, line 2, is 'b'; expected an image and its label"):
         listed(scene, "kitchen/rgb_1.jpg kitchen/depth_1.png\nb\n")
     (scene / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"binary\.txt is no text; expected a list"):
+    with pytest.raises(ValueError, match=r"binary\.txt is not UTF-8 text; expected a list"):
         read_pair_list(scene / "binary.txt", (scene,), (scene,))
 
 
@@ -79,7 +79,7 @@ def test_what_is_left_of_labels_is_said_once(tmp_path):
         assert pair_folders(images, labels, (".png", ".npy")) == [(images / "a.jpg", labels / "a.png")]
     alone, others = (str(warning.message) for warning in said)
     assert f"{labels}: labels without an image in {images} are not read: 1 .npy (b.npy), 2 .png (c.png, ...)" in alone
-    assert f"{labels}: passed over beside 1 labels are 1 .txt (notes.txt), 1 sub-folder (old)" in others
+    assert f"{labels}: read 1 labels, skipped 1 .txt (notes.txt), 1 sub-folder (old)" in others
 
 
 def test_images_and_labels_in_one_folder_are_no_leftovers_of_each_other(tmp_path):
@@ -102,7 +102,7 @@ def test_folders_that_do_not_pair_up(tmp_path):
 
 def test_another_number_of_images_is_warned_about():
     check_count("test", 654, 654)
-    with pytest.warns(UserWarning, match="test has 653 images, the published split 654: figures cannot be compared"):
+    with pytest.warns(UserWarning, match="test has 653 images, the published split 654: scores are not comparable"):
         check_count("test", 653, 654)
 
 
@@ -111,5 +111,5 @@ def test_a_list_is_read_past_a_byte_order_mark_and_only_as_text(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfa\nb\n")
     assert read_list(path, "names") == ["a", "b"]
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"list\.txt is no text; expected a list with names"):
+    with pytest.raises(ValueError, match=r"list\.txt is not UTF-8 text; expected a list with names"):
         read_list(path, "names")

@@ -118,7 +118,7 @@ def test_files_that_are_no_depth(tmp_path):
     with pytest.raises(ValueError, match=r"No file .*d\.npy"):
         read_depth(tmp_path / "d.npy")
     (tmp_path / "t.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(ValueError, match=r"t\.npy is no array that can be read"):
+    with pytest.raises(ValueError, match=r"t\.npy is not a readable array"):
         read_depth(tmp_path / "t.npy")
     with pytest.raises(ValueError, match=r"s\.npy is float64 of shape \(2, 3, 4\)"):
         read_depth(npy(tmp_path / "s.npy", np.ones((2, 3, 4))))
@@ -128,7 +128,7 @@ def test_files_that_are_no_depth(tmp_path):
 
 def test_a_pickle_is_not_opened(tmp_path):
     np.save(tmp_path / "p.npy", np.array([[{}]]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"p\.npy is no array that can be read"):
+    with pytest.raises(ValueError, match=r"p\.npy is not a readable array"):
         read_depth(tmp_path / "p.npy")
 
 

@@ -111,7 +111,7 @@ def test_arrays_of_geonet_that_do_not_fit_together(tmp_path):
 def test_normals_in_an_archive_are_refused_by_the_reader_of_arrays(tmp_path):
     with (tmp_path / "n.npy").open("wb") as file:
         np.savez(file, normals=np.zeros((1, 2)))
-    with pytest.raises(ValueError, match=r"n\.npy is no array .* archive of numpy\.savez with normals"):
+    with pytest.raises(ValueError, match=r"n\.npy is not a readable array: .* numpy\.savez archive with normals"):
         read_frame_normals(tmp_path / "n.npy", "", 0, OWN_AXES)
 
 
@@ -149,7 +149,7 @@ def test_normals_of_another_shape(tmp_path):
     with pytest.raises(ValueError, match=r"n\.npy has shape \(2, 3, 480, 640\); expected \(frames, 480, 640, 3\)"):
         read_frame_normals(tmp_path / "n.npy", "", 0, OWN_AXES)
     np.save(tmp_path / "p.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"p\.npy is no array"):
+    with pytest.raises(ValueError, match=r"p\.npy is not a readable array"):
         read_frame_normals(tmp_path / "p.npy", "", 0, OWN_AXES)
 
 

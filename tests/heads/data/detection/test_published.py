@@ -5,9 +5,9 @@ import pytest
 import heads
 
 CASES = {
-    "COCODetection": ("coco", "4 images in .*val2017.json, published are 5000: 4996 are missing"),
-    "LVIS": ("lvis", "4 images in .*lvis_v1_val.json, published are 19809: 19805 are missing"),
-    "PascalVOCDetection": ("voc", "1 images in .*val.txt, published are 5823: 5822 are missing"),
+    "COCODetection": ("coco", "4 images in .*val2017.json; expected 5000, 4996 are missing"),
+    "LVIS": ("lvis", "4 images in .*lvis_v1_val.json; expected 19809, 19805 are missing"),
+    "PascalVOCDetection": ("voc", "1 images in .*val.txt; expected 5823, 5822 are missing"),
 }
 
 

@@ -98,7 +98,7 @@ def test_label_value_outside_the_classes(copy):
 def test_label_of_another_size(copy):
     for path in (copy / "trainannot").iterdir():
         Image.open(path).resize((64, 40)).save(path)
-    fails(folder(copy), r"\(40, 64\).*its image .*\(48, 64\); expected the same size\. Look whether")
+    fails(folder(copy), r"\(40, 64\).*its image .*\(48, 64\); expected the same size\. Check that")
 
 
 def test_missing_folders(scenes, tmp_path):

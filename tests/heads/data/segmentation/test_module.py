@@ -33,7 +33,7 @@ def test_every_class_of_every_layout_is_read(name, published):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_of_a_data_set_is_a_warning_that_names_what_is_missing_once(name, published, recwarn):
     data = module(name, published(name))
-    with pytest.warns(UserWarning, match=rf"{name} val has 2 images in .*, published are .*: \d+ are missing"):
+    with pytest.warns(UserWarning, match=rf"{name} val has 2 images in .*; expected .*, \d+ are missing"):
         data.setup("test")
     recwarn.clear()
     data.setup("test")
@@ -42,7 +42,7 @@ def test_a_part_of_a_data_set_is_a_warning_that_names_what_is_missing_once(name,
 
 def test_more_images_than_published_are_a_warning_as_well(published, monkeypatch):
     monkeypatch.setitem(heads.ADE20K.counts, "val", 1)
-    with pytest.warns(UserWarning, match="ADE20K val has 2 images in .*, published are 1: 1 are too many"):
+    with pytest.warns(UserWarning, match="ADE20K val has 2 images in .*; expected 1, 1 are too many"):
         module("ADE20K", published("ADE20K")).setup("test")
 
 

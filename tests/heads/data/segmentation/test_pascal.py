@@ -35,7 +35,7 @@ def test_training_with_sbd_reads_its_own_list_and_folder_as_well(published):
     Image.fromarray(np.zeros((40, 56, 3), np.uint8)).save(root / "JPEGImages" / "2009_000001.jpg")
     (root / "ImageSets" / "Segmentation" / "aug.txt").write_text("2009_000001\n")
     data = heads.PascalVOC(str(root), (32, 32), train_set="trainaug", num_workers=0)
-    with pytest.warns(UserWarning, match=r"PascalVOC trainaug has 3 images in .*, published are 10582"):
+    with pytest.warns(UserWarning, match=r"PascalVOC trainaug has 3 images in .*; expected 10582"):
         data.setup("fit")
     assert [len(data.datasets[split]) for split in ("train", "val")] == [3, 2]
     mask = data.datasets["train"].values.read(data.datasets["train"].pairs[2][1])

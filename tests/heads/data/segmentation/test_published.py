@@ -18,7 +18,7 @@ def test_a_list_names_pairs_and_blank_lines_are_nothing(files):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\nc\n", r"list\.txt names 2 images, and 2 files of them are missing, first .*c\.jpg"),
+        ("a\nc\n", r"list\.txt names 2 images, but 2 of their files are missing, first .*c\.jpg"),
         ("\n", r"list\.txt names no image"),
         ("a\n../b\n", r"list\.txt names '\.\./b'; expected names without folders"),
         ("/etc/b\n", r"list\.txt names '/etc/b'"),
