@@ -1,1 +1,1 @@
-"""Generated scenes, with every label."""
+"""Generated scenes with all labels."""

@@ -1,4 +1,4 @@
-"""A sentence about a generated scene that is true of its picture."""
+"""Captions of generated scenes that are true of the image."""
 
 from itertools import pairwise
 
@@ -9,17 +9,17 @@ from .solids import Solid
 
 
 def describe(solids: list[Solid], materials: list[Material], boxes: NDArray, width: int) -> str:  # type: ignore[type-arg]
-    """Name the visible solids with their colours and textures, and say how neighbours stand to each other.
+    """Name the visible solids with their colours and textures, and the spatial relations of neighbours.
 
-    Only solids that their description tells apart are related to others. "In front of" and "behind" are said of solids
-    whose boxes overlap from left to right and whose middles are at least half a metre apart along the view; "left of"
-    and "right of" of those whose boxes do not overlap so.
+    Only solids with a unique description are related to others. "In front of" and "behind" relate solids whose boxes
+    overlap horizontally and whose centres are at least half a metre apart along the viewing direction; "left of" and
+    "right of" relate those whose boxes do not overlap horizontally.
 
     Args:
-        solids: The visible ones.
-        materials: What they are made of.
+        solids: The visible solids.
+        materials: Their materials.
         boxes: Their boxes [px], ``(N, 4)``.
-        width: Of the image [px].
+        width: Width of the image [px].
     """
     if not solids:
         return "An empty room."

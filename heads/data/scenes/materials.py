@@ -1,7 +1,7 @@
-"""The materials of generated scenes: named colours, textures, and what each class is likely to be made of.
+"""The materials of generated scenes: named colours, textures, and their priors for each class.
 
-The priors overlap: every class comes in every colour and texture, so that neither tells the class; they differ as much
-as those of real things do.
+The priors overlap: every class occurs in every colour and texture, so that neither determines the class. They differ
+about as much as those of real objects.
 """
 
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ class Material:
     """A named colour and a texture in two shades of it.
 
     Attributes:
-        colour: Its name.
-        texture: Its name.
-        shades: Two colours in [0, 1], ``(2, 3)``; plain material has the first one only.
+        colour: Name of the colour.
+        texture: Name of the texture.
+        shades: Two colours in [0, 1], ``(2, 3)``; a plain material uses only the first.
         length: Size of the texture [m].
         turn: Angle of the texture [rad].
         cells: Random numbers in [0, 1) for speckles, ``(16, 16)``.
@@ -58,11 +58,12 @@ class Material:
 
 
 def draw_material(name: str, rng: Generator) -> Material:
-    """A material as the class of this name is likely to have."""
+    """Draw a material from the prior of this class."""
     colours, textures, length = _PRIORS[name]
     colour = list(COLOURS)[_choose(colours, rng)]
     texture = TEXTURES[_choose(textures, rng)]
     first = np.clip(np.array(COLOURS[colour]) + rng.normal(0, 0.04, 3), 0.03, 0.97)
+    # a darker shade; of a dark colour a lighter one
     second = first * rng.uniform(0.5, 0.75) if first.mean() > 0.35 else first + (1 - first) * rng.uniform(0.25, 0.45)
     length *= float(np.exp(rng.normal(0, 0.25)))
     return Material(colour, texture, np.stack([first, second]), length, rng.uniform(-0.3, 0.3), rng.random((16, 16)))
@@ -73,12 +74,12 @@ def _choose(weights: tuple[float, ...], rng: Generator) -> int:
 
 
 def paint(material: Material, u: Array, v: Array) -> Array:
-    """Colours ``(N, 3)`` at places on a surface.
+    """Colours ``(N, 3)`` at points on a surface.
 
     Args:
         material: The material.
-        u: First coordinate along the surface [m], ``(N,)``.
-        v: Second one.
+        u: First surface coordinate [m], ``(N,)``.
+        v: Second surface coordinate [m], ``(N,)``.
     """
     cos, sin = np.cos(material.turn) / material.length, np.sin(material.turn) / material.length
     a, b = cos * u + sin * v, cos * v - sin * u
@@ -89,6 +90,7 @@ def paint(material: Material, u: Array, v: Array) -> Array:
     elif material.texture == "checked":
         second = (np.floor(a) + np.floor(b)).astype(np.int64) & 1
     else:
+        # & 15 repeats the 16 x 16 cells, also at negative coordinates
         row, column = np.floor(3 * a).astype(np.int64) & 15, np.floor(3 * b).astype(np.int64) & 15
         second = (material.cells[row, column] < 0.35).astype(np.int64)
     painted: Array = material.shades[second]

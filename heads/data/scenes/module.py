@@ -1,4 +1,4 @@
-"""Generated scenes as a data module: rooms with solids, rendered when they are asked for."""
+"""Generated scenes as a data module: rooms with solids, rendered on demand."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,19 +20,19 @@ _STREAMS = {"train": 0, "val": 1, "test": 2}
 class GeneratedScenes(DenseDataModule):
     """Scenes with classes, depth, normals, boxes, instances and captions; see :mod:`heads.data.scenes.render`.
 
-    A scene depends on the seed, the split and its index alone, and with ``fresh`` in training on the epoch as well. No
-    two splits share a scene. Nothing is read from a disk or a network.
+    A scene depends only on the seed, the split and its index, and with ``fresh`` in training also on the epoch. No two
+    splits share a scene. Nothing is read from disk or network.
 
     Args:
         img_size: Height and width [px].
         train_images: Scenes per training epoch.
-        val_images: Validation scenes.
-        test_images: Test scenes.
+        val_images: Number of validation scenes.
+        test_images: Number of test scenes.
         fresh: New training scenes in every epoch.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
-        seed: Seed of scenes and order.
-        predict_images: Any folder of images, for predict.
+        seed: Seed of scenes and sampling order.
+        predict_images: Folder of images to predict.
 
     Raises:
         ValueError: A size or number is too small.
@@ -58,7 +58,7 @@ class GeneratedScenes(DenseDataModule):
         counts = {"train": train_images, "val": val_images, "test": test_images}
         if min(img_size) < 16 or min(counts.values()) < 1 or seed < 0:
             raise ValueError(
-                f"img_size is {img_size}, scenes {counts}, seed {seed}; expected at least 16 px, 1 scene and 0."
+                f"img_size is {img_size}, scenes {counts}, seed {seed}; expected at least 16 px, 1 scene and seed 0."
             )
         self.classes = CLASSES
         self.img_size = self.test_size = (img_size[0], img_size[1])
@@ -69,9 +69,9 @@ class GeneratedScenes(DenseDataModule):
         self._truth: dict[str, Annotations] = {}
 
     def truth(self, split: str) -> Annotations:
-        """The visible solids of val or test as COCO has them, boxes and masks; rendered once.
+        """The ground truth of val or test in COCO's format: boxes and masks of visible solids; rendered once.
 
-        An image's id is its index, a category's id its label and 1. Every class is a category, the room's parts too.
+        An image's id is its index, a category's id its label plus 1. Every class is a category, also those of the room.
         """
         if split not in self._truth:
             self._truth[split] = _annotations(f"generated scenes, {split}", self.dataset(split))
@@ -84,11 +84,11 @@ class GeneratedScenes(DenseDataModule):
 
 
 class SceneDataset(EpochDataset):
-    """Scenes by (epoch, index), with every key of the batch that they can fill.
+    """Scenes by (epoch, index), with every batch key that they can fill.
 
     Args:
         split: train, val or test.
-        count: Scenes.
+        count: Number of scenes.
         img_size: Height and width [px].
         seed: Seed of the scenes, at least 0.
         fresh: New scenes in every epoch.
@@ -105,7 +105,7 @@ class SceneDataset(EpochDataset):
         return self.count
 
     def sample(self, key: SampleKey) -> Sample:
-        """The scene of an index, in each epoch another one where they are fresh."""
+        """The scene of an index; with ``fresh`` another one in each epoch."""
         epoch, index = key[0] if self.fresh else 0, key[1]
         scene = render((self.seed, _STREAMS[self.split], index, epoch), self.img_size)
         name = f"{self.split}-{index:06d}" + (f"-{epoch}" if self.fresh else "")
@@ -121,7 +121,7 @@ class SceneDataset(EpochDataset):
 
 
 def _annotations(source: str, scenes: SceneDataset) -> Annotations:
-    """The solids of the scenes as COCO has them."""
+    """The solids of the scenes in COCO's format."""
     images: list[Entry] = []
     found: list[Entry] = []
     for index in range(len(scenes)):
@@ -136,7 +136,7 @@ def _annotations(source: str, scenes: SceneDataset) -> Annotations:
 
 
 def _annotation(sample: Sample, place: int) -> Entry:
-    """A solid of a scene; its id is still to be given."""
+    """The annotation of one solid, without its id."""
     left, top, right, bottom = sample["boxes"][place].tolist()
     return {
         "image_id": sample["image_id"],

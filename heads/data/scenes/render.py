@@ -1,11 +1,11 @@
-"""Generated scenes: lit rooms with textured solids, and everything that there is to know about each pixel.
+"""Generated scenes: lit rooms with textured solids, and the ground truth of each pixel.
 
-A benchmark as well, in which neither place nor colour is enough. mIoU over the seven classes on 100 held-out scenes of
-128 px after 6000 for training, by ``python benchmarks/scenes.py --baselines``:
+They are also a benchmark in which neither position nor colour is enough. mIoU over the seven classes on 100 held-out
+scenes of 128 px, with 6000 for training, by ``python benchmarks/scenes.py --baselines``:
 
-* 0.300 for the class that is most frequent at each pixel position;
+* 0.300 for the most frequent class at each pixel position;
 * 0.217 for a linear probe on the raw pixels of 8 x 8 patches;
-* 0.705 for the same probe on a tiny tower (width 96, 4 blocks) that is trained with it, each scene seen once.
+* 0.705 for the same probe on a tiny tower (width 96, 4 blocks) trained with it, each scene seen once.
 """
 
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ CLASSES: dict[str, list[int]] = {
     "wall": [150, 150, 160],
     "ceiling": [230, 230, 230],
 }
-"""Class names and colours, in the order of the mask's values: what can be counted first, then the room."""
+"""Class names and colours, in the order of the mask's values: first the solids, then the room."""
 
 EYE = 1.5  # height of the camera above the floor [m]
-PITCH = np.deg2rad(14.0)  # by which it looks down
+PITCH = np.deg2rad(14.0)  # downward tilt of the camera [rad]
 FOCAL = 0.85  # focal length in image widths
 _FLOOR, _WALL, _CEILING = (list(CLASSES).index(name) for name in ("floor", "wall", "ceiling"))
-_VISIBLE = 12 / 128**2  # share of the image below which a solid is not counted as visible
+_VISIBLE = 12 / 128**2  # smallest fraction of the image that makes a solid visible
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Scene:
     """A rendered scene. Camera coordinates: x to the right, y down, z forward [m].
 
     Attributes:
-        image: Colours, uint8 ``(H, W, 3)``.
+        image: RGB, uint8 ``(H, W, 3)``.
         mask: Class of each pixel, int64 ``(H, W)``.
         depth: Distance along the optical axis (z, not along the ray) [m], float32 ``(1, H, W)``.
-        normal: Unit normals of the surfaces, towards the camera, float32 ``(3, H, W)``; a wall seen straight on has
+        normal: Unit normals of the surfaces, towards the camera, float32 ``(3, H, W)``; a wall seen head-on has
             (0, 0, -1).
-        boxes: Of the visible solids' pixels: left, top, right, bottom edges [px], float32 ``(N, 4)``.
+        boxes: Boxes of the visible solids' pixels: left, top, right, bottom edges [px], float32 ``(N, 4)``.
         labels: Their classes, int64 ``(N,)``.
         instance_masks: Their pixels, bool ``(N, H, W)``.
-        caption: A sentence that names them, with their colours and where they are.
+        caption: A sentence that names them, with their colours and positions.
         intrinsics: Camera matrix [px], float32 ``(3, 3)``; pixel i covers [i, i + 1).
     """
 
@@ -67,7 +67,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Room:
-    """Planes around the camera: their normals (right, up, forward), pointing inwards, and distances to it [m]."""
+    """Planes around the camera: their inward normals (right, up, forward) and distances to it [m]."""
 
     normals: Array  # (5, 3): floor, ceiling, back, left, right
     distances: Array
@@ -77,18 +77,18 @@ class _Room:
 
 
 def render(key: tuple[int, ...], size: tuple[int, int]) -> Scene:
-    """The scene of a key, such as (seed, split, index): the same pixels wherever it is rendered.
+    """The scene of a key, such as (seed, split, index); the same key always gives the same pixels.
 
     Args:
-        key: Not negative numbers.
+        key: Non-negative integers.
         size: Height and width of the image [px].
 
-    Source: own renderer (analytic ray casting, Lambertian shading).
+    Source: written for this library (analytic ray casting, Lambertian shading).
     """
     rng = np.random.default_rng(key)
     room = _draw_room(rng)
     solids: list[Solid] = []
-    while len(solids) < 3:  # hardly ever twice
+    while len(solids) < 3:  # rarely runs twice
         solids = _draw_solids(rng, room)
     names = ("floor", "ceiling", "wall", "wall", "wall")
     wall = draw_material("wall", rng)
@@ -126,7 +126,7 @@ def intrinsics(size: tuple[int, int]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=4)
 def _rays(size: tuple[int, int]) -> Array:
-    """Directions (right, up, forward) through the pixels' middles, of length 1 along the optical axis, (3, H W)."""
+    """Directions (right, up, forward) through the pixel centres, of length 1 along the optical axis, (3, H W)."""
     height, width = size
     focal = FOCAL * width
     x = np.broadcast_to((np.arange(width) + 0.5 - width / 2) / focal, size).ravel()
@@ -135,7 +135,7 @@ def _rays(size: tuple[int, int]) -> Array:
 
 
 def _to_camera(direction: Array) -> Array:
-    """From (right, up, forward) along the floor to the camera's x, y, z."""
+    """From room coordinates (right, up, forward) to camera coordinates x, y, z."""
     right, up, forward = direction
     cos, sin = np.cos(PITCH), np.sin(PITCH)
     return np.stack([right, -cos * up - sin * forward, cos * forward - sin * up])
@@ -150,7 +150,7 @@ def _draw_room(rng: Generator) -> _Room:
 
 
 def _draw_solids(rng: Generator, room: _Room) -> list[Solid]:
-    """Up to eight solids that stand within the room and the view, and not within each other."""
+    """Up to seven solids that stand inside the room and the view and do not overlap."""
     solids: list[Solid] = []
     for _ in range(rng.integers(4, 8)):
         for _ in range(8):
@@ -175,14 +175,15 @@ def _draw_solid(rng: Generator) -> Solid:
 
 
 def _cast(rays: Array, room: _Room, solids: list[Solid]) -> tuple[Array, NDArray[np.int64]]:
-    """Depth of each pixel [m], and the number of what it shows: the room's five planes, then the solids."""
-    nearness = (-room.normals / room.distances[:, None]) @ rays  # 1 / depth; the camera is inside, so one is above 0
+    """Depth of each pixel [m], and the number of the surface it shows: the room's five planes, then the solids."""
+    nearness = (-room.normals / room.distances[:, None]) @ rays  # 1 / depth; one is above 0, the camera is inside
     which = nearness.argmax(axis=0)
     depth = 1 / nearness.max(axis=0)
     right, up = rays[0] / rays[2], rays[1] / rays[2]
     for number, solid in enumerate(solids, start=5):
         front = solid.z - solid.reach
         beside = np.abs(right - solid.x / solid.z) < 1.3 * solid.reach / front
+        # only rays through a screen rectangle that is sure to contain the solid
         near = np.flatnonzero(beside & (up > -EYE / front) & (up < (solid.height - EYE) / (solid.z + solid.reach)))
         found = meet(solid, EYE, *rays[:, near])
         closer = found < depth[near]
@@ -211,7 +212,7 @@ def _shade(
 def _light(
     points: Array, normal: Array, floor: NDArray[np.bool_], room: _Room, solids: list[Solid], rng: Generator
 ) -> Array:
-    """Brightness from one lamp and from everywhere, with the floor darker beside what stands on it."""
+    """Brightness from one lamp and ambient light; the floor is darker around each solid."""
     lamp = np.array([rng.uniform(-1.5, 1.5), room.height - EYE - 0.2, rng.uniform(0.5, 3.0)])
     ambient, power = rng.uniform(0.35, 0.5), rng.uniform(0.6, 0.9)
     towards = lamp[:, None] - points
@@ -226,7 +227,7 @@ def _light(
 
 
 def _visible(which: NDArray[np.int64], count: int) -> list[int]:
-    """Numbers of the solids of which enough is to be seen."""
+    """Numbers of the solids that show enough pixels."""
     pixels = np.bincount(which.ravel(), minlength=count + 5)[5:]
     return [i for i in range(count) if pixels[i] >= max(_VISIBLE * which.size, 4)]
 

@@ -1,7 +1,7 @@
-"""The solids of generated scenes: where rays meet them, and what their surface is like there.
+"""The solids of generated scenes: intersections with rays, normals and surface coordinates.
 
-Local coordinates [m]: x and z horizontal, turned with the solid, h height above the floor, origin below its middle.
-Every solid stands on the floor and is seen from above its top, so nothing looks at its underside.
+Local coordinates [m]: x and z horizontal, rotated with the solid, h height above the floor, origin below its centre.
+Every solid stands on the floor and is seen from above its top, so its underside is never visible.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Solid:
 
     Attributes:
         kind: box, ball, cylinder or cone.
-        x: Place of its middle to the right of the camera [m].
-        z: Place of its middle in front of the camera [m].
-        yaw: Turn around the vertical axis [rad].
-        half: Half its side, or its radius, along its own x and z [m].
-        height: Height [m]; of a ball twice the radius.
+        x: Position of its centre to the right of the camera [m].
+        z: Position of its centre in front of the camera [m].
+        yaw: Rotation about the vertical axis [rad].
+        half: Half its side, or its radius, along its local x and z [m].
+        height: Height [m]; for a ball twice the radius.
     """
 
     kind: str
@@ -35,11 +35,11 @@ class Solid:
 
     @property
     def reach(self) -> float:
-        """Radius of the upright cylinder around it [m]."""
+        """Radius of its upright bounding cylinder [m]."""
         return float(np.hypot(*self.half)) if self.kind == "box" else self.half[0]
 
     def to_local(self, x: Array, z: Array) -> tuple[Array, Array]:
-        """Directions along the room's x and z in the solid's own."""
+        """Rotate room coordinates into local ones."""
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         return cos * x - sin * z, sin * x + cos * z
 
@@ -50,7 +50,7 @@ class Solid:
 
 
 def meet(solid: Solid, eye: float, x: Array, h: Array, z: Array) -> Array:
-    """Where rays from the camera meet a solid.
+    """Intersections of rays from the camera with a solid.
 
     Args:
         solid: The solid.
@@ -60,7 +60,7 @@ def meet(solid: Solid, eye: float, x: Array, h: Array, z: Array) -> Array:
         z: Its direction forwards.
 
     Returns:
-        Multiples of the directions, ``(...)``; infinite where a ray misses.
+        Ray parameters, as multiples of the directions, ``(...)``; infinite where a ray misses.
     """
     ox, oz = solid.to_local(np.array(-solid.x), np.array(-solid.z))
     dx, dz = solid.to_local(x, z)
@@ -82,7 +82,7 @@ def meet(solid: Solid, eye: float, x: Array, h: Array, z: Array) -> Array:
 
 
 def _meet_cone(slope: float, height: float, eye: float, origin: tuple[Array, Array], ray: tuple[Array, ...]) -> Array:
-    """The nearer of the two places on the cone's surface that is between floor and tip, not on its mirror image."""
+    """The nearer intersection with the cone between floor and tip; its mirror image above the tip does not count."""
     (ox, oz), (dx, h, dz), above = origin, ray, eye - height
     near, far = _roots(
         dx**2 + dz**2 - slope * h**2,
@@ -96,19 +96,19 @@ def _meet_cone(slope: float, height: float, eye: float, origin: tuple[Array, Arr
 
 
 def _roots(a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-    """Solutions of a t^2 + 2 b t + c = 0; not a number where there are none."""
+    """Solutions of a t^2 + 2 b t + c = 0; NaN where there are none."""
     root = np.sqrt(b**2 - a * c)
     return (-b - root) / a, (-b + root) / a
 
 
 def _between(start: Array | float, direction: Array, low: float, high: float) -> tuple[Array, Array]:
-    """When a ray enters and leaves the space between two parallel planes."""
+    """Ray parameters at which a ray enters and leaves the space between two parallel planes."""
     a, b = (low - start) / direction, (high - start) / direction
     return np.minimum(a, b), np.maximum(a, b)
 
 
 def _first(*intervals: tuple[Array, Array]) -> Array:
-    """Where all intervals have begun, if none has ended by then."""
+    """The start of the intersection of all intervals; infinite if it is empty or begins behind the camera."""
     enter, leave = intervals[0]
     for begins, ends in intervals[1:]:
         enter, leave = np.maximum(enter, begins), np.minimum(leave, ends)
@@ -117,7 +117,7 @@ def _first(*intervals: tuple[Array, Array]) -> Array:
 
 
 def surface(solid: Solid, x: Array, h: Array, z: Array) -> tuple[Array, Array, Array]:
-    """What a solid's surface is like at points on it.
+    """Normals and surface coordinates at points on a solid.
 
     Args:
         solid: The solid.
@@ -138,7 +138,7 @@ def surface(solid: Solid, x: Array, h: Array, z: Array) -> tuple[Array, Array, A
             normal = np.stack([lx, h - radius, lz]) / radius
             v = radius * np.arcsin(np.clip(normal[1], -1, 1))
         elif solid.kind == "cylinder":
-            top = h > solid.height - 1e-9
+            top = h > solid.height - 1e-9  # rounding
             normal = np.where(top, [[0.0], [1.0], [0.0]], [np.cos(around), np.zeros_like(h), np.sin(around)])
             u, v = np.where(top, lx, u), np.where(top, lz, v)
         else:
@@ -150,7 +150,7 @@ def surface(solid: Solid, x: Array, h: Array, z: Array) -> tuple[Array, Array, A
 
 
 def _box_surface(solid: Solid, x: Array, h: Array, z: Array) -> tuple[Array, Array, Array]:
-    """Of a box each point belongs to the face that it is nearest to."""
+    """The surface of a box: each point belongs to the nearest face."""
     place = np.stack([x, 2 * h - solid.height, z])
     outward = np.abs(place) / np.array([[solid.half[0]], [solid.height], [solid.half[1]]])
     face = outward.argmax(axis=0)
