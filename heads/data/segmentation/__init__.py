@@ -1,1 +1,1 @@
-"""Data with label maps."""
+"""Datasets with label maps."""

@@ -7,7 +7,7 @@ from .dataset import LabelValues, Split
 from .folder import pair
 from .published import PublishedSegmentation
 
-# first name of each class in the data set's own objectInfo150.txt, in its order
+# first name of each class in the dataset's objectInfo150.txt, in its order
 _NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
 table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair,
@@ -44,12 +44,12 @@ CLASSES = dict(
 class ADE20K(PublishedSegmentation):
     """ADE20K with the 150 classes of the scene parsing challenge.
 
-    Label value 0 ("other") is ignored, 1 to 150 are the classes. Test is the validation split.
+    Label value 0 ("other") is ignored, 1 to 150 are the classes. Test uses the validation split.
 
     Args:
         root: ``ADEChallengeData2016``, or the folder that holds it.
         img_size: Height and width [px] of training crops, and of test images unless test_short_side is set.
-        shared: What all segmentation data modules share, see :class:`SegmentationDataModule`.
+        shared: Arguments of :class:`SegmentationDataModule`.
 
     Raises:
         ValueError: Files are missing.

@@ -8,7 +8,7 @@ from .published import PublishedSegmentation
 
 _IMAGE = "_leftImg8bit.png"
 
-# name -> id in the label files and colour; the order is that of the train ids (mcordts/cityscapesScripts, labels.py)
+# name -> id in the label files, colour; in the order of the train ids (mcordts/cityscapesScripts, labels.py)
 _LABELS = {
     "road": (7, [128, 64, 128]),
     "sidewalk": (8, [244, 35, 232]),
@@ -34,15 +34,15 @@ _IDS = [index for index, _ in _LABELS.values()]
 
 
 class Cityscapes(PublishedSegmentation):
-    """Cityscapes with fine labels and the 19 classes that are evaluated; all other ids are ignored.
+    """Cityscapes with fine labels and the 19 evaluated classes; all other ids are ignored.
 
-    Where every image has a ``labelTrainIds`` file, as cityscapesScripts can make them, those are read, and the
-    ``labelIds`` files of the archive otherwise. Test is the validation split.
+    If every image has a ``labelTrainIds`` file, which cityscapesScripts can write, these files are read; otherwise the
+    ``labelIds`` files of the archive. Test uses the validation split.
 
     Args:
         root: The folder with ``leftImg8bit`` and ``gtFine``.
         img_size: Height and width [px] of training crops, and of test images unless test_short_side is set.
-        shared: What all segmentation data modules share, see :class:`SegmentationDataModule`.
+        shared: Arguments of :class:`SegmentationDataModule`.
 
     Raises:
         ValueError: Files are missing.

@@ -8,7 +8,7 @@ from .dataset import LabelValues, Split
 from .folder import pair
 from .published import PublishedSegmentation
 
-# the ids 1 to 182 of nightrome/cocostuff's labels.txt; those that COCO never annotated stand as -
+# ids 1 to 182 of nightrome/cocostuff's labels.txt; - marks an id that COCO never annotated
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, -, stop sign,
 parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, -, backpack, umbrella, -, -,
@@ -30,14 +30,14 @@ _USED = [index for index, name in enumerate(_ALL) if name != "-"]
 
 
 class COCOStuff(PublishedSegmentation):
-    """COCO-Stuff with its 80 things and 91 stuffs, from the pixel maps ``stuffthingmaps_trainval2017``.
+    """COCO-Stuff with its 80 thing and 91 stuff classes, from the label maps ``stuffthingmaps_trainval2017``.
 
-    A pixel holds the COCO id minus one; 255 and the 11 ids that are not used are ignored. Test is the validation split.
+    A pixel holds the COCO id minus one; 255 and the 11 unused ids are ignored. Test uses the validation split.
 
     Args:
-        root: The folder with the images and the pixel maps; their folders may be called as mmsegmentation calls them.
+        root: The folder with the images and the label maps; mmsegmentation's folder names work as well.
         img_size: Height and width [px] of training crops, and of test images unless test_short_side is set.
-        shared: What all segmentation data modules share, see :class:`SegmentationDataModule`.
+        shared: Arguments of :class:`SegmentationDataModule`.
 
     Raises:
         ValueError: Files are missing.

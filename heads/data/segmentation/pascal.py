@@ -12,8 +12,8 @@ background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable 
 person pottedplant sheep sofa train tvmonitor
 """.split()
 
-# Alphabetical, as open-mmlab/mmsegmentation's converter numbers them. An older list of its 60 classes has another
-# order, VOC's 20 first, beside the same label PNGs.
+# Alphabetical, as open-mmlab/mmsegmentation's converter numbers them. An older list of 60 classes for the same label
+# PNGs has another order: VOC's 20 first.
 _CONTEXT = """
 aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling
 chair cloth computer cow cup curtain dog door fence floor flower food grass ground horse keyboard
@@ -23,7 +23,7 @@ sky snow sofa table track train tree truck tvmonitor wall water window wood
 
 
 def _colour(index: int) -> list[int]:
-    """The colour of a label value in VOC's own palette: its bits, spread over the channels from the highest down."""
+    """The colour of a label value in VOC's palette: its bits, spread over the channels from the highest bit down."""
     bits = [[index >> (3 * place + channel) & 1 for place in range(8)] for channel in range(3)]
     return [sum(bit << (7 - place) for place, bit in enumerate(channel)) for channel in bits]
 
@@ -31,13 +31,13 @@ def _colour(index: int) -> list[int]:
 class PascalVOC(PublishedSegmentation):
     """Pascal VOC 2012 with 20 classes and background; label value 255, the borders, is ignored.
 
-    Test is the validation split.
+    Test uses the validation split.
 
     Args:
         root: ``VOCdevkit/VOC2012``, or a folder that holds it.
         img_size: Height and width [px] of training crops, and of test images unless test_short_side is set.
-        train_set: train: the 1,464 images of VOC. trainaug: these and the 9,118 that SBD adds, as mmsegmentation's
-            converter writes them: labels in SegmentationClassAug, names in aug.txt.
+        train_set: train: the 1,464 images of VOC. trainaug: these and the 9,118 of SBD, in the format of
+            mmsegmentation's converter: labels in SegmentationClassAug, names in aug.txt.
         shared: What all segmentation data modules share, see :class:`SegmentationDataModule`.
 
     Raises:
@@ -69,7 +69,7 @@ class PascalVOC(PublishedSegmentation):
         self.protocol["train_set"] = train_set
 
     def count_of(self, name: str) -> str:
-        """The training split is one of two."""
+        """The key of ``counts`` for a split; training is train or trainaug."""
         return self.train_set if name == "train" else name
 
     def published(self, name: str, base: Path) -> Split:
@@ -79,8 +79,8 @@ class PascalVOC(PublishedSegmentation):
         if self.count_of(name) == "trainaug":
             if not (lists / "aug.txt").is_file():
                 raise ValueError(
-                    f"No file {lists / 'aug.txt'}, which names what train_set trainaug adds. Convert SBD first, or set "
-                    "data.train_set to train."
+                    f"No file {lists / 'aug.txt'}, which lists the images that train_set trainaug adds. Convert SBD "
+                    "first, or set data.train_set to train."
                 )
             pairs += listed(lists / "aug.txt", images, base / "SegmentationClassAug")
         return Split(pairs, LabelValues(range(len(_VOC))))
@@ -89,7 +89,7 @@ class PascalVOC(PublishedSegmentation):
 class PascalContext(PublishedSegmentation):
     """Pascal Context with its 59 most frequent classes; label value 0, everything else, is ignored.
 
-    Labels and lists are those that mmsegmentation's converter makes of ``trainval_merged.json``. Test is the
+    Labels and lists are those that mmsegmentation's converter makes from ``trainval_merged.json``. Test uses the
     validation split.
 
     Args:

@@ -1,4 +1,4 @@
-"""Photometric distortion of training images, as the segmentation recipes do it."""
+"""Photometric distortion of training images, as in the segmentation recipes."""
 
 from typing import Any, Literal
 
@@ -8,19 +8,19 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
-_BRIGHTNESS = 32.0  # largest shift, of 255
+_BRIGHTNESS = 32.0  # largest shift, on the scale of 255
 _FACTORS = (0.5, 1.5)  # of contrast and saturation
 
 
 class PhotometricDistortion(v2.Transform):
     """Brightness, contrast, saturation and hue of a uint8 image, each changed with probability 1/2.
 
-    torchvision's RandomPhotometricDistort is another one: it multiplies the brightness, turns the contrast about the
-    mean grey, and swaps channels.
+    torchvision's RandomPhotometricDistort differs: it multiplies the brightness, scales the contrast around the mean
+    grey, and swaps channels.
 
     Args:
-        hue: Largest turn of the hue, as a part of the circle.
-        saturation: Scale the S of HSV, or blend with the grey image.
+        hue: Largest shift of the hue, as a fraction of the circle.
+        saturation: hsv scales the S of HSV; blend mixes with the grey image.
 
     Source: PhotoMetricDistortion of open-mmlab/mmsegmentation (hue 0.1, hsv; its 8-bit HSV has hues in steps of 2
     degrees), and of facebookresearch/dinov3 @ 6876159 (hue 0.5, blend).
@@ -32,7 +32,7 @@ class PhotometricDistortion(v2.Transform):
         self.saturation = saturation
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """What changes, in its order: names and amounts."""
+        """Names and amounts of the changes, in their order."""
         amounts = {
             "brightness": _uniform(-_BRIGHTNESS, _BRIGHTNESS),
             "contrast": _uniform(*_FACTORS),
@@ -45,7 +45,7 @@ class PhotometricDistortion(v2.Transform):
         return {"steps": [(name, amounts[name]) for name in order if torch.rand(()) < 0.5]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Distort an image; everything else stays as it is."""
+        """Distort an image; return any other input unchanged."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         image = inpt.as_subclass(Tensor)
@@ -64,13 +64,14 @@ class PhotometricDistortion(v2.Transform):
 
 
 def scale_saturation(image: Tensor, factor: float) -> Tensor:
-    """A uint8 image ``(3, H, W)`` with the S of HSV times ``factor``, at most 1; hue and V stay.
+    """A uint8 image ``(3, H, W)`` with the S of HSV times ``factor``, at most 1; H and V stay.
 
-    S is (V - min) / V, so this moves each channel away from V, or towards it.
+    S is (V - min) / V, so this moves each channel away from V or towards it.
     """
     pixels = image.float()
     value = pixels.amax(dim=0)
     chroma = (value - pixels.amin(dim=0)).clamp(min=1e-6)
+    # value / chroma is 1 / S, the largest factor that keeps S at most 1
     return _to_8_bit(value - (value - pixels) * torch.clamp(value / chroma, max=factor))
 
 

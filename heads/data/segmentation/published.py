@@ -1,4 +1,4 @@
-"""What data sets have in common that are read in the layout they are published in."""
+"""The base of datasets that are read in their published layout."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,14 +10,14 @@ from .module import SegmentationDataModule
 
 
 class PublishedSegmentation(SegmentationDataModule):
-    """A public data set; a subclass says where its files are.
+    """A public dataset; a subclass defines where its files are.
 
-    The published number of images is compared with what is there. A difference is a warning, not an error, because a
-    part of a data set is good for trying things out; the result file names both numbers.
+    The number of images is compared with the published one. A difference gives a warning, not an error, because a part
+    of a dataset is useful for trials; the result file records both numbers.
 
     Args:
         classes: As in :class:`SegmentationDataModule`.
-        root: Folder of the data set, or one that holds its published folders.
+        root: Folder of the dataset, or one that holds its published folders.
         img_size: As in :class:`SegmentationDataModule`.
         shared: As in :class:`SegmentationDataModule`.
 
@@ -25,10 +25,10 @@ class PublishedSegmentation(SegmentationDataModule):
         ValueError: Files are missing.
     """
 
-    top: ClassVar[str]  # the folders that the published archive begins with
-    markers: ClassVar[tuple[str, ...]]  # folders below them; by one of these they are known
-    layout: ClassVar[str]  # what is below them, for errors
-    counts: ClassVar[dict[str, int]]  # images of each split
+    top: ClassVar[str]  # leading folders of the published archive
+    markers: ClassVar[tuple[str, ...]]  # folders below them; one of these identifies the dataset
+    layout: ClassVar[str]  # the files below them, for errors
+    counts: ClassVar[dict[str, int]]  # published number of images of each split
 
     def __init__(
         self, classes: ClassSpec, root: str | None = None, img_size: tuple[int, int] = (512, 512), **shared: Any
@@ -55,16 +55,16 @@ class PublishedSegmentation(SegmentationDataModule):
         return split
 
     def _count(self, name: str, split: Split) -> None:
-        """Warn where a split is not as large as published."""
+        """Warn if the size of a split differs from the published one."""
         what = f"{type(self).__name__} {name}"
         warn_of_count(what, len(split.pairs), str(split.pairs[0][0].parent), self.counts[name])
 
     def count_of(self, name: str) -> str:
-        """Which of ``counts`` a split must have."""
+        """The key of ``counts`` for a split."""
         return name
 
     def published(self, name: str, base: Path) -> Split:
-        """The pairs of train or val below the data set's own folder.
+        """The pairs of train or val below the dataset's folder.
 
         Raises:
             ValueError: Files are missing.

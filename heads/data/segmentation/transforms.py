@@ -1,4 +1,4 @@
-"""What happens to an image and its labels before a batch, on torchvision v2 and its tv_tensors."""
+"""Training transforms of an image and its label map, on torchvision v2 and its tv_tensors."""
 
 from typing import Any, Literal
 
@@ -13,18 +13,18 @@ from .photometric import PhotometricDistortion
 
 Recipe = Literal["plain", "dinov2", "dinov3"]
 
-_TRIES = 10  # crops that are drawn until one is varied enough
-_MOST = 0.75  # largest part of a crop that one class may fill
-# The recipes pad after normalisation, with 0: the mean. This is SigLIP 2's, and within 0.4 standard deviations of
-# ImageNet's; a data module does not know the backbone.
+_TRIES = 10  # further crops drawn until one is varied enough
+_MOST = 0.75  # one class must fill less than this fraction of a crop
+# The recipes pad with 0 after normalisation, which is the mean. 128 is SigLIP 2's mean, and within 0.4 standard
+# deviations of ImageNet's; a data module does not know the backbone.
 _GREY = 128
 
 
 class ScaleJitter(v2.Transform):
     """Resize so that the whole image fits into ``size`` (height, width) [px], times a random factor from ``scale``.
 
-    torchvision's own (0.29) takes the height for the width, which shrinks every image that is not square, and rounds
-    the short side of a long image down to nothing.
+    torchvision's ScaleJitter (0.29) confuses height and width, which shrinks every image that is not square, and rounds
+    the short side of a long image down to 0.
 
     Args:
         size: Height and width [px].
@@ -44,12 +44,12 @@ class ScaleJitter(v2.Transform):
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one input: labels to the nearest neighbour, images bilinearly."""
+        """Resize one input: labels with nearest-neighbour sampling, images bilinearly with antialiasing."""
         return v2.functional.resize(inpt, params["size"], antialias=True)
 
 
 class ShortSideJitter(v2.Transform):
-    """Resize so that the short side is ``size`` [px] times a random factor from ``scale``; the shape is kept.
+    """Resize so that the short side is ``size`` [px] times a random factor from ``scale``; the aspect ratio is kept.
 
     Args:
         size: Short side [px].
@@ -68,14 +68,14 @@ class ShortSideJitter(v2.Transform):
         return {"size": short_side_size(v2.query_size(flat_inputs), max(1, int(self.size * factor)))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one input: labels to the nearest neighbour, images bilinearly with antialias."""
+        """Resize one input: labels with nearest-neighbour sampling, images bilinearly with antialiasing."""
         return v2.functional.resize(inpt, list(params["size"]), antialias=True)
 
 
 class VariedCrop(CropTo):
-    """A random crop of at most ``size``, drawn up to ten times more until no class fills three quarters of it.
+    """A random crop of at most ``size``, redrawn up to ten times until no class fills three quarters of it.
 
-    Pixels that are ignored do not count. A side shorter than ``size`` is kept as it is.
+    Ignored pixels do not count. A side shorter than ``size`` is kept.
 
     Args:
         size: Height and width [px].
@@ -108,7 +108,7 @@ class PadTo(v2.Transform):
         self.size = size
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """What is missing."""
+        """The padding on each side."""
         height, width = v2.query_size(flat_inputs)
         return {"padding": [0, 0, max(0, self.size[1] - width), max(0, self.size[0] - height)]}
 
@@ -121,17 +121,18 @@ class PadTo(v2.Transform):
 def train_transform(size: Size, scale: tuple[float, float] = (0.5, 2.0), recipe: Recipe = "plain") -> v2.Transform:
     """Random scale, crop to ``size`` (height, width) [px] and horizontal flip.
 
-    * ``plain``: the image that fits into ``size`` is scaled. Where it is smaller than the crop, the rest is black and
-      its labels are ignored.
-    * ``dinov2``, ``dinov3``: the short side is scaled, the crop is varied, colours are distorted, and what is missing
-      on the right and below is grey. They differ in the colours. SigLIP 2's probes follow TIPS, and TIPS DINOv2.
+    * ``plain``: the image is scaled relative to its fit into ``size``. If it is smaller than the crop, the rest is
+      black and its labels are ignored.
+    * ``dinov2``, ``dinov3``: the short side is scaled, no class fills a whole crop, colours are distorted, and the
+      padding on the right and below is grey. They differ in the colour distortion. SigLIP 2's probes follow TIPS, and
+      TIPS follows DINOv2.
 
     Raises:
         ValueError: The recipe is unknown.
 
-    Source: mmsegmentation's pipeline as DINOv2's heads have it (facebookresearch/dinov2 @ b8931f7), and
+    Source: mmsegmentation's pipeline as in DINOv2's heads (facebookresearch/dinov2 @ b8931f7), and
     ``make_segmentation_train_transforms`` of facebookresearch/dinov3 @ 6876159. mmsegmentation resizes without
-    antialias; DINOv3 and this with it.
+    antialiasing; DINOv3 and this function with it.
     """
     if recipe == "plain":
         fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
