@@ -1,4 +1,4 @@
-"""Pairs of image and label map as samples, whatever data set they come from."""
+"""Pairs of image and label map as samples, for any dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class LabelValues:
         return sorted({IGNORE, *self.ignored})
 
     def read(self, path: Path) -> Tensor:
-        """Class indices int64 ``(H, W)`` of a label file, 255 where it is ignored.
+        """Class indices of a label file, int64 ``(H, W)``; 255 where it is ignored.
 
         Raises:
             ValueError: The file cannot be read, or has a value that is neither a class nor ignored.
@@ -50,7 +50,7 @@ class LabelValues:
             found = sorted(set(mask[mapped < 0].tolist()))
             raise ValueError(
                 f"{path} has label values {found[:10]}; expected classes {_ranges(self.classes)}, or "
-                f"{self.all_ignored} to ignore. Look whether it belongs to this data set; with SegmentationFolder add "
+                f"{self.all_ignored} to ignore. Check that it belongs to this dataset; with SegmentationFolder add "
                 "them to data.ignore_values or to data.classes."
             )
         return mapped
@@ -74,17 +74,17 @@ class Split:
 class SegmentationDataset(EpochDataset):
     """Pairs of image and label; see the seam's batch keys in the README.
 
-    With ``skip_corrupt`` a damaged file does not stop a run, and the batches stay as large as they are, so that
-    several processes stay in step. In training the next pair that can be read takes its place, which depends on the
-    files alone; at test time an empty image does, whose pixels are all ignored. Either way ``skipped`` of the sample
-    says why, one line for each pair.
+    With ``skip_corrupt`` a damaged file does not stop a run, and batches keep their size, so that several processes
+    stay in step. In training the next readable pair replaces it, which depends on the files alone; at test time an
+    empty image replaces it, whose pixels are all ignored. ``skipped`` of the sample gives the reasons, one line per
+    pair.
 
     Args:
         split: Images, labels and what they mean.
-        size: What test images are resized to: height and width, or the short side, their shape kept [px].
+        size: What test images are resized to: height and width; or the short side, with the aspect ratio kept [px].
         transform: Augmentation of image and label together; ``None`` at test time.
         seed: Seed of the augmentation.
-        skip_corrupt: Go on where a file is damaged.
+        skip_corrupt: Skip damaged files.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SegmentationDataset(EpochDataset):
         return self._empty(self.pairs[key[1]][0]) | {"skipped": skipped}
 
     def _sample(self, key: SampleKey, index: int) -> Sample:
-        """The pair at ``index``, augmented as ``key`` says."""
+        """The pair at ``index``, augmented with the seed of ``key``."""
         path, mask_path = self.pairs[index]
         image, mask = read_image(path), self.values.read(mask_path)
         if image.shape[1:] != mask.shape:
@@ -135,7 +135,7 @@ class SegmentationDataset(EpochDataset):
         return described(path, image, geometry) | {"mask": mask}
 
     def _empty(self, path: Path) -> Sample:
-        """An image of nothing that counts for nothing."""
+        """A black image with every pixel ignored."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         mask = torch.full((height, width), IGNORE)

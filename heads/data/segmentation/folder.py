@@ -16,7 +16,7 @@ class SegmentationFolder(SegmentationDataModule):
     is grey or palette, as large as its image, and holds class indices; 255 and ``ignore_values`` are ignored.
 
     Args:
-        root: Folder that the other folders are in; needed for everything but predict.
+        root: Folder of the other folders; needed for everything but predict.
         classes: Number of classes, their names, or names with colours, in the order of the label values.
         img_size: Height and width [px] of training crops, and of test images unless test_short_side is set.
         train_images: Folder of training images, below ``root``.
@@ -25,12 +25,12 @@ class SegmentationFolder(SegmentationDataModule):
         val_masks: Folder of validation labels.
         test_images: Folder of test images; the validation images by default.
         test_masks: Folder of test labels; the validation labels by default.
-        ignore_values: Label values to ignore besides 255, as they are in the files.
-        reduce_zero_label: Label value 0 is no class but ignored, and the first class is 1, as in ADE20K.
-        shared: What all segmentation data modules share, see :class:`SegmentationDataModule`.
+        ignore_values: Label values to ignore besides 255, as stored in the files.
+        reduce_zero_label: Ignore label value 0, and start the classes at 1, as in ADE20K.
+        shared: Arguments of :class:`SegmentationDataModule`.
 
     Raises:
-        ValueError: A folder, label or class list is missing, or a value is no class.
+        ValueError: A folder, label or class list is missing, or a value is out of range.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SegmentationFolder(SegmentationDataModule):
         self.protocol |= {"ignore_values": self._values().all_ignored, "reduce_zero_label": reduce_zero_label}
 
     def describe(self, split: str) -> dict[str, Any]:
-        """The base description with the split's own folders, which name it."""
+        """The base description with the folders of the split, which identify it."""
         return super().describe(split) | {"split": self.folders[split][0], "folders": list(self.folders[split])}
 
     def _values(self) -> LabelValues:
@@ -83,7 +83,7 @@ class SegmentationFolder(SegmentationDataModule):
 
 
 def pair(images: Path, masks: Path, unread: tuple[str, ...] = ()) -> list[tuple[Path, Path]]:
-    """Each image with the label PNG of the same stem; of names that end in ``unread`` nothing is said.
+    """Pair each image with the label PNG of the same stem; warnings leave out names that end in ``unread``.
 
     Raises:
         ValueError: A folder is missing, or an image has no label.

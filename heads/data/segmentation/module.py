@@ -1,4 +1,4 @@
-"""What the data modules of semantic segmentation share: transforms, splits, and what the result file says of them."""
+"""The base of semantic segmentation data modules: transforms, splits and their entries in the result file."""
 
 from typing import Any
 
@@ -12,24 +12,25 @@ from .transforms import Recipe, train_transform
 class SegmentationDataModule(DenseDataModule):
     """Images and label maps in three splits, and a folder of images to predict.
 
-    Subclasses define ``split``, and set ``test_split``, its name for the result file.
+    Subclasses define ``split``, and set ``test_split``, the name of the test split in the result file.
 
     Args:
         classes: Number of classes, their names, or names with colours, in the order of their indices.
-        root: Folder of the data set; needed for everything but predict.
+        root: Folder of the dataset; needed for everything but predict.
         img_size: Height and width [px] of training crops, and of test images, which are resized to it. Labels are
             never resized at test time.
-        recipe: Augmentation. plain: the image that fits into img_size is scaled, cropped and flipped. dinov2, dinov3:
-            the short side of img_size is scaled, a crop is not filled by one class, and colours are distorted.
+        recipe: Augmentation. plain: the image is scaled relative to its fit into img_size, cropped and flipped. dinov2,
+            dinov3: the short side is scaled relative to that of img_size, no class fills a whole crop, and colours are
+            distorted.
         scale: Range of the random scale in training.
-        test_short_side: Keep the shape of test images and resize their short side to this [px].
-        skip_corrupt: Go on where an image or label is damaged, and say so; other errors still stop.
-        predict_images: Any folder of images, for predict.
+        test_short_side: Resize the short side of test images to this [px], and keep their aspect ratio.
+        skip_corrupt: Skip a damaged image or label with a warning; other errors still stop the run.
+        predict_images: Folder of images to predict.
         batch_size: Images per batch.
         eval_batch_size: Images per batch outside training; batch_size by default, and 1 with test_short_side, because
-            images of other shapes in a batch are padded, and a transformer sees the padding.
+            images of different shapes are padded in a batch, and a transformer sees the padding.
         num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        seed: Seed of sampling order and augmentation.
 
     Raises:
         ValueError: The class list is missing or wrong, or a number is out of range.
@@ -88,6 +89,6 @@ class SegmentationDataModule(DenseDataModule):
         raise NotImplementedError
 
     def dataset(self, split: str) -> SegmentationDataset:
-        """The pairs of a split, once it is checked that they pair up."""
+        """The dataset of a split."""
         transform: Any = self.transform if split == "train" else None
         return SegmentationDataset(self.split(split), self.test_size, transform, self.seed, self.skip_corrupt)
