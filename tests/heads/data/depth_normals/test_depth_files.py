@@ -122,7 +122,7 @@ def test_files_that_are_no_depth(tmp_path):
         read_depth(tmp_path / "t.npy")
     with pytest.raises(ValueError, match=r"s\.npy is float64 of shape \(2, 3, 4\)"):
         read_depth(npy(tmp_path / "s.npy", np.ones((2, 3, 4))))
-    with pytest.raises(ValueError, match=r"c\.npy is complex128"):
+    with pytest.raises(ValueError, match=r"c\.npy has dtype complex128"):
         read_depth(npy(tmp_path / "c.npy", np.ones((2, 3), complex)))
 
 
