@@ -1,1 +1,1 @@
-"""Data with boxes and instance masks."""
+"""Datasets with boxes and instance masks."""

@@ -1,4 +1,4 @@
-"""What annotations of objects must be to be trained on and scored: ids that fit, boxes and masks inside their image."""
+"""Checks of object annotations before training and scoring: ids that exist, boxes and masks inside their image."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,30 +9,30 @@ from .annotations import Entry
 from .instance_masks import ROUNDING, Extent, finite_numbers, inspect_mask, mask_area
 
 Invalid = tuple[Entry, str]
-"""An annotation whose box, area or mask is wrong, and what is wrong with it."""
+"""An annotation with an invalid box, area or mask, and the problem."""
 
 LONGEST = 1_000_000
-"""Longest side of an image [px]; a larger number is none of an image, and no mask of its size fits into memory."""
+"""Longest side of an image [px]; no image is larger, and no mask of that size fits into memory."""
 
 
 def refuse(source: Path | str, problems: Sequence[str], entries: str, remedy: str = "") -> NoReturn:
-    """Raise an error about the first of some problems that says how many there are.
+    """Raise an error that names the first problem and counts the others.
 
     Args:
         source: The file or the folder.
-        problems: Each with the entry's name, what it is, and what was expected.
-        entries: What the entries are called.
-        remedy: What to do; a sentence.
+        problems: One for each invalid entry, at least one: its name, what it has, and what was expected.
+        entries: Plural noun for the entries, such as annotations.
+        remedy: What to do, as a sentence.
     """
-    more = f"Further {entries} that are wrong: {len(problems) - 1}." if len(problems) > 1 else ""
+    more = f"Other invalid {entries}: {len(problems) - 1}." if len(problems) > 1 else ""
     raise ValueError(" ".join(part for part in (f"{source}: {problems[0]}.", remedy, more) if part))
 
 
 def reference_problems(rows: list[Any], images: Mapping[int, Entry], categories: set[int]) -> list[str]:
-    """Annotations whose ids do not fit, and those whose ``iscrowd`` is neither 0 nor 1.
+    """Find annotations with missing, duplicate or unknown ids, or with an ``iscrowd`` other than 0 and 1.
 
     Args:
-        rows: What the file has as annotations.
+        rows: The file's list of annotations.
         images: The images by id.
         categories: Ids of the categories.
     """
@@ -55,11 +55,11 @@ def _reference_problem(row: Any, seen: set[int], images: Mapping[int, Entry], ca
         got = f"{wrong} {shortened(row[wrong])}" if wrong in row else f"no {wrong}"
         return f"has {got}; expected a whole number"
     if row["id"] in seen:
-        return "has an id that another annotation has; expected each id once"
+        return "has the id of another annotation; expected each id once"
     if row["image_id"] not in images:
-        return "names an image that is not in the list; expected an id among images"
+        return "has an image_id that is not in images; expected the id of one of them"
     if row["category_id"] not in categories:
-        return f"has category_id {row['category_id']}, which is not in the list; expected one of {_few(categories)}"
+        return f"has category_id {row['category_id']}, which is not in categories; expected one of {_few(categories)}"
     if row.get("iscrowd", 0) not in (0, 1):
         return f"has iscrowd {shortened(row['iscrowd'])}; expected 0 or 1"
     return None
@@ -68,14 +68,14 @@ def _reference_problem(row: Any, seen: set[int], images: Mapping[int, Entry], ca
 def invalid_annotations(
     rows: Iterable[Entry], images: Mapping[int, Entry], *, masks: bool, extents: list[Extent | None] | None = None
 ) -> list[Invalid]:
-    """Annotations whose box, area or mask is wrong.
+    """Find annotations with an invalid box, area or mask.
 
     Args:
-        rows: Annotations whose ids fit.
+        rows: Annotations with valid ids.
         images: The images by id, with ``width`` and ``height``.
-        masks: Whether each needs a segmentation; without it none can be wrong.
-        extents: A list that takes the extent of each annotation's polygons, which is known here; ``None`` where they
-            cannot be read, and for RLE.
+        masks: Whether each annotation needs a segmentation; if not, segmentations are not checked.
+        extents: List to append the extent of each annotation's polygons to, a by-product of the checks; ``None`` for
+            invalid polygons and for RLE.
     """
     found = []
     for row in rows:
@@ -93,7 +93,7 @@ def invalid_annotations(
 
 
 def complete(row: Entry, image: Entry, *, masks: bool) -> None:
-    """Add what may be absent: ``iscrowd`` 0, and the area of the mask, or of the box without masks."""
+    """Fill in absent keys: ``iscrowd`` 0, and ``area`` from the mask, or from the box without masks."""
     row["iscrowd"] = int(row.get("iscrowd", 0))
     if row.get("area") is None:
         box = row["bbox"][2] * row["bbox"][3]
@@ -101,7 +101,7 @@ def complete(row: Entry, image: Entry, *, masks: bool) -> None:
 
 
 def name_of(row: Any, images: Mapping[int, Entry], place: int | None = None) -> str:
-    """What messages call an annotation: by its id and its image's, or by its place where it has no id."""
+    """Name of an annotation in messages: its id and that of its image, or its index if it has no id."""
     if not isinstance(row, dict) or type(row.get("id")) is not int:
         return f"annotations[{place}]"
     image = images.get(row["image_id"]) if type(row.get("image_id")) is int else None
@@ -110,27 +110,27 @@ def name_of(row: Any, images: Mapping[int, Entry], place: int | None = None) -> 
 
 
 def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[int, Entry]) -> tuple[str, bool]:
-    """Whether boxes look like left, top, right and bottom.
+    """Check whether the boxes are [left, top, right, bottom] by mistake.
 
     Args:
         rows: All annotations of the file.
-        invalid: The wrong ones among them.
+        invalid: The invalid ones among them.
         images: The images by id.
 
     Returns:
-        A sentence if all boxes that leave their image would be right so, and whether nothing in the file speaks against
-        it: no box that is right as it is would be wrong.
+        A hint, empty unless all boxes that extend beyond their image would be valid as corners; and whether it is
+        certain: all other boxes would be valid as corners, too.
     """
     wrong = [row for row, _ in invalid if is_box(row.get("bbox")) and _leaves(row, images)]
     if not wrong or not all(_right_as_corners(row, images) for row in wrong):
         return "", False
     passed = {row["id"] for row, _ in invalid}
     certain = all(_right_as_corners(row, images) for row in rows if row["id"] not in passed)
-    others = " and no other one wrong" if certain else ""
+    others = " and no other box invalid" if certain else ""
     left, top, right, bottom = wrong[0]["bbox"]
     text = (
-        f"Read as [left, top, right, bottom], all boxes that leave their image would be right{others}. "
-        "If that is what they are, write [left, top, right - left, bottom - top], here "
+        f"Read as [left, top, right, bottom], all boxes that extend beyond their image would be valid{others}. "
+        "If that is their format, write [left, top, right - left, bottom - top], here "
         f"{[left, top, right - left, bottom - top]}."
     )
     return text, certain
@@ -144,19 +144,19 @@ def _box_problem(box: Any, image: Entry) -> str | None:
         return f"has bbox {box}; expected a width and a height above 0, in [left, top, width, height]"
     if not _inside(left, top, left + width, top + height, image):
         return (
-            f"has bbox {box}, which leaves its image of {image['width']} x {image['height']} px; expected [left, top, "
-            "width, height] inside it"
+            f"has bbox {box}, which extends beyond its image of {image['width']} x {image['height']} px; expected "
+            "[left, top, width, height] inside it"
         )
     return None
 
 
 def is_box(box: Any) -> bool:
-    """Whether something is a list of four finite numbers."""
+    """Whether a value is a list of four finite numbers."""
     return isinstance(box, list) and len(box) == 4 and finite_numbers(box)
 
 
 def _inside(left: float, top: float, right: float, bottom: float, image: Entry) -> bool:
-    """Whether a box lies in its image, up to rounding; what rounding leaves nothing of does not."""
+    """Whether a box overlaps its image and lies inside it up to rounding."""
     width, height = image["width"], image["height"]
     reaches = min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)
     within = min(left, top) >= -ROUNDING and right <= width + ROUNDING and bottom <= height + ROUNDING
@@ -179,7 +179,7 @@ def _right_as_corners(row: Entry, images: Mapping[int, Entry]) -> bool:
 def _area_problem(area: Any) -> str | None:
     if area is None or (type(area) in (int, float) and finite_numbers([area]) and area > 0):
         return None
-    return f"has area {shortened(area)}; expected a number of pixels above 0, or none"
+    return f"has area {shortened(area)}; expected a number of pixels above 0, or no area"
 
 
 def _few(ids: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""Boxes and masks of a split in COCO's format: what data sets read, what scoring compares with."""
+"""Boxes and masks of a split in COCO's format: the ground truth for training and scoring."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Annotations:
-    """Images, categories and annotations of a split, checked when they were read.
+    """Images, categories and annotations of a split, already checked.
 
     Args:
-        source: File or folder that they come from, for messages.
-        images: ``id`` (int), ``file_name``, ``width``, ``height`` [px]; of LVIS also ``neg_category_ids`` and
+        source: File or folder they were read from, for messages.
+        images: ``id`` (int), ``file_name``, ``width``, ``height`` [px]; for LVIS also ``neg_category_ids`` and
             ``not_exhaustive_category_ids``.
-        categories: ``id`` (int), ``name``; of LVIS also ``frequency`` (r, c or f). Sorted by id: the place of a
-            category is the label of its class.
+        categories: ``id`` (int), ``name``; for LVIS also ``frequency`` (r, c or f). Sorted by id: the index of a
+            category is its class label.
         annotations: ``id`` (int, never 0, which scoring takes for no match), ``image_id``, ``category_id``, ``bbox``
-            (left, top, width, height) [px], within 1 px of its image, ``area`` [px2], ``iscrowd`` (0 or 1), where
-            there is a mask ``segmentation`` (polygons or RLE), and of VOC's difficult objects ``difficult`` (1).
-        skipped: One line for each entry that was passed over because it cannot be right.
+            (left, top, width, height) [px], at most 1 px beyond its image, ``area`` [px2], ``iscrowd`` (0 or 1), for
+            objects with a mask ``segmentation`` (polygons or RLE), and for VOC's difficult objects ``difficult`` (1).
+        skipped: One line for each invalid entry that was skipped.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Annotations:
         return [category["name"] for category in self.categories]
 
     def coco(self) -> dict[str, list[Entry]]:
-        """The same as COCO's json holds it."""
+        """The split as the content of a COCO json."""
         return {"images": self.images, "categories": self.categories, "annotations": self.annotations}
 
     def by_image(self) -> dict[int, list[Entry]]:

@@ -1,4 +1,4 @@
-"""Boxes beside the masks of the same objects: where both are there, they check each other."""
+"""Consistency of boxes and masks: where an object has both, the box must enclose the mask."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -10,8 +10,8 @@ from .annotation_checks import Invalid, is_box, name_of
 from .annotations import Entry
 from .instance_masks import Extent, rle_extent, rle_extents, without_pixel
 
-_SLACK = 3.0  # [px] that a side of a box may lie off its mask: both are rounded, and masks come from smaller images
-_SHARE = 0.05  # of the mask's own width and height, which are allowed besides
+_SLACK = 3.0  # [px] tolerance between box and mask edges: both are rounded, and masks come from smaller images
+_SHARE = 0.05  # additional tolerance, as a fraction of the mask's width or height
 _ELSEWHERE = "Correct the boxes. If they are meant to differ from the masks, leave segmentation out of the file."
 
 Boxes = NDArray[np.float64]
@@ -19,18 +19,19 @@ Boxes = NDArray[np.float64]
 
 
 class BoxesAndMasks:
-    """The boxes of a file beside the extents of their masks.
+    """Compares the boxes of a file with the extents of their masks.
 
-    Crowds are left aside, and so is what has no box or no mask that can be read.
+    Crowds and annotations without a readable box and mask are ignored.
 
     Args:
-        rows: Annotations whose ids fit.
+        rows: Annotations with valid ids.
         images: The images by id, with ``width`` and ``height``.
-        extents: The extent of each annotation's polygons; ``None`` where they cannot be read, and for RLE.
+        extents: The extent of each annotation's polygons; ``None`` for invalid polygons and for RLE.
 
     Attributes:
-        elsewhere: Annotations whose box does not lie around their mask, up to 3 px and a twentieth of the mask's
-            side, and what is wrong with them. None where boxes are relative to their image, which is said elsewhere.
+        elsewhere: Annotations whose box differs from the extent of the mask by more than 3 px plus a twentieth of the
+            mask's side, each with the problem. Empty if all boxes are relative (at most 1): ``read_coco`` reports
+            that.
         most: Whether these are more than half of the annotations that have both.
     """
 
@@ -50,41 +51,39 @@ class BoxesAndMasks:
         self.most = 2 * len(self.elsewhere) > len(both)
 
     def lines(self) -> list[str]:
-        """What is wrong, a line for each of ``elsewhere``."""
+        """One line for each annotation in ``elsewhere``."""
         return [f"{name_of(row, self.images)} {problem}" for row, problem in self.elsewhere]
 
     def hint(self) -> str:
-        """Which reading of the four numbers fits the masks of most annotations, if one does, and what to do."""
+        """The box format that fits most masks, if there is one, and the remedy."""
         readings = self._readings()
         fits = {name: int(self._agree(boxes).sum()) for name, boxes in readings.items()}
         best = max(fits, key=lambda name: fits[name])
         total = len(self.rows)
         if 2 * fits[best] <= total:
-            return (
-                f"That is so of {len(self.elsewhere)} of {total} boxes, and no other common reading fits. {_ELSEWHERE}"
-            )
+            return f"This affects {len(self.elsewhere)} of {total} boxes, and no other common format fits. {_ELSEWHERE}"
         left, top, right, bottom = readings[best][self._off[0]]
         meant = ", ".join(f"{value:.6g}" for value in (left, top, right - left, bottom - top))
         return (
-            f"That is so of {len(self.elsewhere)} of {total} boxes. Read as {best}, {fits[best]} of {total} lie around "
-            f"their masks. If that is what they are, write [left, top, width, height] from the upper left corner of "
+            f"This affects {len(self.elsewhere)} of {total} boxes. Read as {best}, {fits[best]} of {total} lie around "
+            f"their masks. If that is their format, write [left, top, width, height] from the upper left corner of "
             f"the image, in its pixels, here [{meant}]."
         )
 
     def _find_off(self) -> list[int]:
-        """Places of the boxes that do not lie around their masks."""
-        if not len(self.boxes) or self.boxes.max() <= 1:
+        """Indices of the boxes that do not lie around their masks."""
+        if not len(self.boxes) or self.boxes.max() <= 1:  # relative boxes are reported by read_coco
             return []
         corners = _read_as_is(self.boxes)
         for place in np.flatnonzero(~self._agree(corners)):
             row, image = self.rows[place], self.images[self.rows[place]["image_id"]]
-            if isinstance(row["segmentation"], dict):  # its extent is not exact yet
+            if isinstance(row["segmentation"], dict):  # the fast extent may be too large: decode the few suspects
                 exact = rle_extent(row["segmentation"], image["height"], image["width"])
                 self.masks[place] = corners[place] if exact is None else exact
         return [int(place) for place in np.flatnonzero(~self._agree(corners))]
 
     def _agree(self, boxes: Boxes) -> NDArray[np.bool_]:
-        """Whether boxes (left, top, right, bottom) lie around the masks."""
+        """Whether boxes (left, top, right, bottom) lie around their masks, within the tolerance."""
         sides = self.masks[:, 2:] - self.masks[:, :2]
         near: NDArray[np.bool_] = np.abs(boxes - self.masks) <= _SLACK + _SHARE * np.tile(sides, 2)
         return np.asarray(near.all(axis=1))
@@ -96,7 +95,7 @@ class BoxesAndMasks:
         return row, f"has bbox {row['bbox']}, and its mask spans [{mask}]; expected a box around the mask"
 
     def _readings(self) -> dict[str, Boxes]:
-        """What the four numbers may mean besides, as left, top, right and bottom."""
+        """The boxes read in other common formats, each converted to left, top, right, bottom."""
         sizes = np.array([(self.images[row["image_id"]][side]) for row in self.rows for side in ("width", "height")])
         width, height = sizes.reshape(-1, 2).T.astype(np.float64)
         a, b, c, d = self.boxes.T
@@ -113,7 +112,10 @@ class BoxesAndMasks:
         return {name: np.stack(sides, axis=1) for name, sides in found.items()} | self._scaled(width, height)
 
     def _scaled(self, width: NDArray[np.float64], height: NDArray[np.float64]) -> dict[str, Boxes]:
-        """The boxes multiplied by what makes most of them as large as their masks: by a factor, or to the image."""
+        """The boxes rescaled to the size of their masks: by one factor per axis, or from one size of resized images.
+
+        The medians are robust to single wrong boxes.
+        """
         sides, masks = self.boxes[:, 2:], self.masks[:, 2:] - self.masks[:, :2]
         seen = (sides > 0).all(axis=1) & (masks > 0).all(axis=1)
         if not seen.any():
@@ -129,10 +131,10 @@ class BoxesAndMasks:
 
 
 def empty_masks(rows: Sequence[Entry], images: Mapping[int, Entry]) -> list[Invalid]:
-    """Annotations whose mask is correct in form but covers no pixel.
+    """Find annotations whose mask is well-formed but covers no pixel.
 
     Args:
-        rows: Annotations, each with a segmentation of the correct form.
+        rows: Annotations, each with a well-formed segmentation.
         images: The images by id, with ``width`` and ``height``.
     """
     problem = "has a segmentation that covers no pixel; expected the outline of the object, or run lengths with pixels"
@@ -143,7 +145,7 @@ def empty_masks(rows: Sequence[Entry], images: Mapping[int, Entry]) -> list[Inva
 def _with_rle(
     rows: Sequence[Entry], images: Mapping[int, Entry], extents: Sequence[Extent | None]
 ) -> list[Extent | None]:
-    """The extents with those of RLE, which need not be exact."""
+    """Add the extents of RLE masks, which may be too large where RLE has empty runs."""
     found = list(extents)
     places = [
         place for place, row in enumerate(rows) if isinstance(row.get("segmentation"), dict) and not row.get("iscrowd")
@@ -158,10 +160,10 @@ def _with_rle(
 
 
 def _array(rows: Iterable[Sequence[float]]) -> Boxes:
-    """Rows of four numbers as an array; ``np.array`` takes three times as long for a list of lists."""
+    """Rows of four numbers as an array; ``np.array`` on a list of lists takes three times as long."""
     return np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, 4)
 
 
 def _read_as_is(boxes: Boxes) -> Boxes:
-    """Left, top, right and bottom of boxes that are left, top, width and height."""
+    """Convert (left, top, width, height) to (left, top, right, bottom)."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -1,4 +1,4 @@
-"""COCO 2017: 80 classes of things with boxes, masks and crowds, 118,287 training and 5,000 validation images."""
+"""COCO 2017: 80 thing classes with boxes, masks and crowds, 118,287 training and 5,000 validation images."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ from .annotations import Annotations
 from .coco_json import read_coco
 from .published import PublishedDetection
 
-# in the order of their ids, which run from 1 to 90 with gaps
+# in the order of their category ids, which run from 1 to 90 with gaps
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
 parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag,
@@ -20,14 +20,13 @@ hair drier, toothbrush
 
 
 class COCODetection(PublishedDetection):
-    """COCO 2017 with the official split. Test is the validation split, because test's annotations are not public.
+    """COCO 2017 with the official split. Test is the validation split, because the annotations of test are not public.
 
     Args:
-        root: The folder with ``annotations``, ``train2017`` and ``val2017``.
+        root: Folder with ``annotations``, ``train2017`` and ``val2017``.
         img_size: Height and width [px] that images fit into.
-        skip_invalid: Pass over boxes that cannot be right; set, because the training split as published has a box
-            without height.
-        shared: What all detection data modules share, see :class:`DetectionDataModule`.
+        skip_invalid: Skip invalid boxes. On by default, because the published training split has boxes of height 0.
+        shared: Arguments that all detection data modules share, see :class:`DetectionDataModule`.
 
     Raises:
         ValueError: Files are missing or wrong.
@@ -52,7 +51,7 @@ class COCODetection(PublishedDetection):
         self.test_on_val()
 
     def published(self, name: str, base: Path) -> Annotations:
-        """A split from its json."""
+        """Read a split from its json."""
         path = base / "annotations" / f"instances_{name}2017.json"
         return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks, as_published=True)
 

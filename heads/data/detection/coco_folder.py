@@ -1,4 +1,4 @@
-"""Detection from any json in COCO's format, beside folders of images."""
+"""Detection data from folders of images and json files in COCO's format."""
 
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,20 @@ class COCOFolder(DetectionDataModule):
     """Images in folders below one root, with a json in COCO's format for each split.
 
     Args:
-        root: Folder that the other paths start from; not needed to predict where ``classes`` is given.
-        classes: Names of the categories, or names with colours, in the order of their ids; those of the validation
-            json by default.
+        root: Folder that the other paths are relative to; predict does not need it if ``classes`` is set.
+        classes: Names of the categories, or names with colours, in the order of their ids; by default those of
+            the validation json.
         img_size: Height and width [px] that images fit into.
         train_annotations: Json of the training images, below ``root``.
         val_annotations: Json of the validation images.
-        test_annotations: Json of the test images; test is the validation split by default.
-        train_images: Folder that the training images' ``file_name`` starts from.
-        val_images: The same of the validation images.
-        test_images: The same of the test images; that of the validation images by default.
-        shared: What all detection data modules share, see :class:`DetectionDataModule`.
+        test_annotations: Json of the test images; by default test is the validation split.
+        train_images: Folder that each ``file_name`` of the training images is relative to.
+        val_images: The same for the validation images.
+        test_images: The same for the test images; by default that of the validation images.
+        shared: Arguments that all detection data modules share, see :class:`DetectionDataModule`.
 
     Raises:
-        ValueError: Files are missing or wrong, or the categories are not the classes.
+        ValueError: Files are missing or wrong, or the categories differ from ``classes``.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class COCOFolder(DetectionDataModule):
             self.take_classes()
 
     def annotations(self, name: str) -> Annotations:
-        """A split from its json."""
+        """Read a split from its json."""
         path = self.base() / str(self.files[name])
         return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks)
 

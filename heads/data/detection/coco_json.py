@@ -1,4 +1,4 @@
-"""COCO's and LVIS's annotations of objects, read from json and checked."""
+"""Read and check COCO's and LVIS's object annotations from json."""
 
 import json
 import posixpath
@@ -24,8 +24,8 @@ from .boxes_and_masks import BoxesAndMasks, empty_masks
 from .instance_masks import Extent
 
 _LISTS = ("images", "annotations", "categories")
-_EXPECTED = "expected COCO's annotations of objects, an object with the lists images, annotations and categories"
-_FREQUENCIES = ("r", "c", "f")  # of LVIS: rare, common, frequent
+_EXPECTED = "expected COCO's object annotations, a json object with the lists images, annotations and categories"
+_FREQUENCIES = ("r", "c", "f")  # LVIS's rare, common, frequent
 
 
 def read_coco(
@@ -33,29 +33,29 @@ def read_coco(
 ) -> Annotations:
     """Read a json like COCO's ``instances_val2017.json``.
 
-    Boxes and masks may lie 1 px beyond their image, which is rounding, and stay as they are. An absent ``iscrowd`` is
-    0, an absent ``area`` that of the mask, or of the box without ``masks``. An annotation of id 0 gets the next id
-    that is free, because pycocotools takes 0 for no match and would count what matches it as wrong. An image without
-    ``file_name`` gets the last two parts of its ``coco_url``, as LVIS v1 means it.
+    Boxes and masks may extend 1 px beyond their image because of rounding, and are not clipped. ``iscrowd`` defaults to
+    0, and ``area`` to that of the mask, or of the box without ``masks``. An annotation with id 0 gets the next free
+    id, because pycocotools takes 0 for no match and would count a detection of it as a false positive. An image without
+    ``file_name`` gets the last two parts of its ``coco_url``, as LVIS v1 intends.
 
-    Where an object has a mask that can be read, its box must lie around it, up to 3 px and a twentieth of the mask's
-    side; crowds are left aside. A file of which most boxes do not is refused, because its boxes mean something else.
+    If an object has a valid mask, its box must enclose the mask, to within 3 px plus a twentieth of the mask's side;
+    crowds are not compared. If most boxes of a file fail, the file is refused: its boxes have another format.
 
     Args:
         path: The file.
-        skip_invalid: Pass over annotations whose box, area or mask is wrong, and list them in ``skipped``. COCO's own
+        skip_invalid: Skip annotations with an invalid box, area or mask, and list them in ``skipped``. COCO's own
             train2017 has two (ids 918 and 2206849, of height 0).
-        masks: Each annotation needs a ``segmentation`` that covers a pixel; without it none can be wrong, and those
-            there are stay.
-        lvis: Images and categories need what LVIS's federated scoring asks for: ``neg_category_ids`` and
-            ``not_exhaustive_category_ids``, and ``frequency``.
-        as_published: The file is a public data set's. Single boxes that lie elsewhere than their masks, and masks
-            without a pixel, are part of it and stay, so that scores can be compared.
+        masks: Require a ``segmentation`` that covers a pixel for each annotation; if not set, segmentations are kept
+            unchecked.
+        lvis: Require what LVIS's federated scoring needs: ``neg_category_ids`` and ``not_exhaustive_category_ids`` of
+            each image, and ``frequency`` of each category.
+        as_published: The file belongs to a public dataset. Single boxes that do not enclose their masks, and masks
+            without a pixel, are kept, so that scores stay comparable.
 
     Raises:
-        ValueError: The file is missing, damaged or of another kind; an id is missing, doubled or names nothing; a
-            file name leaves the image folder or is that of two images; a box, an area or a mask is wrong; or most
-            boxes lie elsewhere than their masks.
+        ValueError: The file is missing, damaged or of another kind; an id is missing, duplicate or unknown; a file name
+            leaves the image folder or occurs twice; a box, an area or a mask is invalid; or most boxes do not enclose
+            their masks.
 
     Source: https://cocodataset.org/#format-data; https://www.lvisdataset.org/dataset
     """
@@ -80,31 +80,29 @@ def read_coco(
 def _valid(
     path: Path, rows: list[Entry], images: dict[int, Entry], *, skip_invalid: bool, masks: bool, as_published: bool
 ) -> tuple[list[Entry], list[str]]:
-    """Annotations that are right, and a line about each that is not."""
+    """The valid annotations, and a line about each invalid one."""
     invalid = _invalid(path, rows, images, masks=masks, as_published=as_published)
     lines = [f"{name_of(row, images)} {problem}" for row, problem in invalid]
     hint, certain = corners(rows, invalid, images)
     if invalid and (certain or not skip_invalid):
-        refuse(path, lines, "annotations", hint or "Correct it, leave it out, or set skip_invalid to pass over it.")
+        refuse(path, lines, "annotations", hint or "Correct it, leave it out, or set skip_invalid to skip it.")
     wrong = {row["id"] for row, _ in invalid}
     kept = [row for row in rows if row["id"] not in wrong]
     if invalid and not kept:
-        refuse(path, lines, "annotations", "That leaves none.")
+        refuse(path, lines, "annotations", "No valid annotation is left.")
     if kept and all(max(row["bbox"]) <= 1 for row in kept):
         relative = f"{name_of(kept[0], images)} has bbox {kept[0]['bbox']}, and no box has a number above 1"
-        refuse(
-            path, [f"{relative}; expected pixels"], "", "Multiply them with the width and the height of their image."
-        )
+        refuse(path, [f"{relative}; expected pixels"], "", "Multiply the boxes by the width and height of their image.")
     return kept, lines
 
 
 def _invalid(
     path: Path, rows: list[Entry], images: dict[int, Entry], *, masks: bool, as_published: bool
 ) -> list[Invalid]:
-    """Annotations that are wrong by themselves, or whose box and mask contradict each other.
+    """Annotations that are invalid by themselves, or whose box does not enclose the mask.
 
     Raises:
-        ValueError: Most boxes of the file lie elsewhere than their masks.
+        ValueError: Most boxes of the file do not enclose their masks.
     """
     extents: list[Extent | None] = []
     invalid = invalid_annotations(rows, images, masks=masks, extents=extents)
@@ -122,12 +120,12 @@ def _invalid(
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """The lists of the file; another kind of file is called by its name."""
+    """The content of the file; errors name the known kinds of other files."""
     content = _read_json(path)
     if isinstance(content, list):
         scores = content and isinstance(content[0], dict) and "score" in content[0]
         kind = "results, a list of boxes with scores" if scores else "a list"
-        raise ValueError(f"{path} holds {kind}; {_EXPECTED}. Pass the file of the ground truth.")
+        raise ValueError(f"{path} holds {kind}; {_EXPECTED}. Pass the ground-truth file.")
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {shortened(content)}; {_EXPECTED}.")
     annotations = content.get("annotations")
@@ -138,7 +136,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     wrong = [key for key in _LISTS if not isinstance(content.get(key), list)]
     if wrong:
         keys = ", ".join(list(content)[:10]) or "nothing"
-        raise ValueError(f"{path} has no list {' and no list '.join(wrong)} beside {keys}; {_EXPECTED}.")
+        raise ValueError(f"{path} has no list {' and no list '.join(wrong)}; it holds {keys}; {_EXPECTED}.")
     return content
 
 
@@ -148,16 +146,18 @@ def _read_json(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); expected json. Unpack it or save it again.") from error
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error}); expected json. Unpack it or save it as UTF-8."
+        ) from error
     try:
         return parse_json(text)
     except json.JSONDecodeError as error:
         end = len(text.rstrip())
         cut = error.pos >= end or text[end - 1] not in "]}"
-        what = f"is truncated: it ends after {end} characters" if cut else "is no json"
-        raise ValueError(f"{path} {what} ({error}). Download or write it again.") from error
+        what = f"is truncated: it ends after {end} characters" if cut else "is not valid json"
+        raise ValueError(f"{path} {what} ({error}). Download or write the file again.") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no json that can be read ({error}). Write it again.") from error
+        raise ValueError(f"{path} cannot be read as json ({error}). Write the file again.") from error
 
 
 def _categories(path: Path, rows: list[Any], *, lvis: bool) -> list[Entry]:
@@ -173,7 +173,7 @@ def _categories(path: Path, rows: list[Any], *, lvis: bool) -> list[Entry]:
     if problems:
         refuse(path, problems, "categories", "Correct the list of categories.")
     if not rows:
-        raise ValueError(f"{path} has no category; expected those of its annotations, each with id and name.")
+        raise ValueError(f"{path} has no category; expected the categories of its annotations, each with id and name.")
     return rows
 
 
@@ -182,14 +182,20 @@ def _category_problem(row: Any, seen: dict[str, set[Any]], *, lvis: bool) -> str
         return f"is {shortened(row)}; expected an object with id, a whole number, and name"
     doubled = next((key for key in seen if row[key] in seen[key]), None)
     if doubled:
-        return f"has {doubled} {row[doubled]!r}, as another one has; expected each {doubled} once"
+        return f"has {doubled} {row[doubled]!r}, as another category; expected each {doubled} once"
     if lvis and row.get("frequency") not in _FREQUENCIES:
-        return f"({row['name']}) has frequency {shortened(row.get('frequency'))}; expected r, c or f, as LVIS has it"
+        return f"({row['name']}) has frequency {shortened(row.get('frequency'))}; expected r, c or f, as in LVIS"
     return None
 
 
 def _images(path: Path, rows: list[Any], federated: set[int] | None) -> list[Entry]:
-    """The images, each with its ``file_name``; ids of the categories where LVIS's lists are needed."""
+    """The images, each with its ``file_name``.
+
+    Args:
+        path: The file.
+        rows: The file's list of images.
+        federated: Ids of the categories, if each image needs LVIS's lists.
+    """
     problems = list(_image_problems(rows, federated))
     if problems:
         refuse(path, problems, "images", "Correct the entry.")
@@ -228,13 +234,13 @@ def _file_problem(row: Entry) -> str | None:
 
 
 def _doubled_file(row: Entry, files: dict[str, Entry]) -> str | None:
-    """Whether another image has the same file; ``./a.png`` and ``a.png`` are one."""
+    """The problem if another image has the same file; ``./a.png`` and ``a.png`` are the same."""
     other = files.setdefault(posixpath.normpath(row["file_name"]), row)
     if other is row:
         return None
     return (
         f"is the same file as image {other['id']}, {other['file_name']}; expected one entry for each file. The objects "
-        "of one entry would be background in the other: give the annotations of both one image_id"
+        "of one entry would be background in the other: give the annotations of both the same image_id"
     )
 
 
@@ -250,5 +256,5 @@ def _federated_problem(row: Entry, categories: set[int]) -> str | None:
     for key in ("neg_category_ids", "not_exhaustive_category_ids"):
         ids = row.get(key)
         if not isinstance(ids, list) or not all(type(i) is int and i in categories for i in ids):
-            return f"has {key} {shortened(ids)}; expected a list of category ids, as LVIS has it"
+            return f"has {key} {shortened(ids)}; expected a list of category ids, as in LVIS"
     return None

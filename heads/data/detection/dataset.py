@@ -1,4 +1,4 @@
-"""Images with boxes and instance masks as samples, whatever data set they come from."""
+"""The dataset of images with boxes and instance masks, for any source of annotations."""
 
 import marshal
 import os
@@ -22,24 +22,24 @@ from .transforms import in_view, resized_masks
 
 
 class DetectionDataset(EpochDataset):
-    """Images with their objects; every image of the annotations comes, with objects or without.
+    """Images with their objects; images without objects are included.
 
-    Beside what every image has, a sample holds ``boxes`` float32 ``(N, 4)`` xyxy px in the image as the network sees
-    it, ``labels`` int64 ``(N,)`` from 0 in the order of the categories, ``iscrowd`` bool ``(N,)``, ``area`` float32
-    ``(N,)`` [px2 of the original], with ``masks`` also ``instance_masks`` bool ``(N, H, W)``, and ``image_id``, the
-    number that the annotations give the image. Crowds are among the objects: who trains on them must leave them out.
+    Besides the keys of every image, a sample holds ``boxes`` float32 ``(N, 4)`` xyxy px in the image as the network
+    sees it, ``labels`` int64 ``(N,)`` from 0 in the order of the categories, ``iscrowd`` bool ``(N,)``, ``area``
+    float32 ``(N,)`` [px2 of the original], with ``masks`` also ``instance_masks`` bool ``(N, H, W)``, and ``image_id``,
+    the image's id in the annotations. Crowds are included: a training loss must exclude them.
 
-    In training an object that the crop leaves too little of is gone, see
-    :func:`heads.data.detection.transforms.in_view`, which may leave an image without objects. At test time all are
-    there, and the image is not padded.
+    In training, objects of which the crop keeps too little are removed, see
+    :func:`heads.data.detection.transforms.in_view`; an image may end up without objects. At test time all objects are
+    kept, and the image is not padded.
 
     Args:
         annotations: The split.
-        folder: Folder that ``file_name`` starts from.
+        folder: Folder that ``file_name`` is relative to.
         fit: What test images are resized to.
         transform: Augmentation of image, boxes, masks and geometry together; ``None`` at test time.
         masks: Read the instance masks.
-        min_visible: Smallest share of a box that a crop must leave.
+        min_visible: Smallest fraction of a box's area that must stay in the crop.
         seed: Seed of the augmentation.
 
     Raises:
@@ -96,13 +96,13 @@ class DetectionDataset(EpochDataset):
         if found != expected:
             raise ValueError(
                 f"{path} is {found} (height, width), upright as its EXIF says; {self.source} has {expected} for image "
-                f"{self.ids[index]}; expected the same size. Its boxes belong to another version of the picture: get "
-                "that one, or save this one as it was annotated."
+                f"{self.ids[index]}; expected the same size. Its boxes belong to another version of the image: get "
+                "that version, or save this one as it was annotated."
             )
         return image
 
     def _masks(self, index: int) -> Tensor:
-        """Masks of an image at its own size, bool ``(N, H, W)``."""
+        """Masks of an image at its original size, bool ``(N, H, W)``."""
         height, width = self.sizes[index]
         found = [instance_mask(annotation, height, width) for annotation in self.objects.outlines(index)]
         return torch.stack(found) if found else torch.zeros(0, height, width, dtype=torch.bool)
@@ -116,13 +116,13 @@ class DetectionDataset(EpochDataset):
 
     def _train(self, key: SampleKey, image: Tensor, objects: dict[str, Tensor]) -> Sample:
         size = self.sizes[key[1]]
-        # without a clamping mode torchvision forgets nothing of a box that a crop cuts
+        # without clamping the boxes keep their full extent through a crop: in_view compares it with the visible part
         boxes = tv_tensors.BoundingBoxes(objects["boxes"], format="XYXY", canvas_size=size, clamping_mode=None)
         joint: dict[str, Any] = {"image": tv_tensors.Image(image), "boxes": boxes, "geometry": Geometry.of(size)}
         if self.masks:
             joint["instance_masks"] = tv_tensors.Mask(objects["instance_masks"])
         with sample_seed(self.seed, key):
-            joint = self.transform(joint)  # type: ignore[misc]  # there is one
+            joint = self.transform(joint)  # type: ignore[misc]  # not None in training
         geometry = joint.pop("geometry")
         joint = {name: values.as_subclass(Tensor) for name, values in joint.items()}
         sample = described(self.paths[key[1]], joint.pop("image"), geometry)
@@ -137,12 +137,12 @@ def _kept(objects: dict[str, Tensor], size: Size, min_visible: float) -> dict[st
 class PackedObjects:
     """The objects of a split's images in a few arrays.
 
-    A list of dicts would be copied into every worker process bit by bit: reading a Python object writes its reference
-    count, and COCO's training split is millions of them.
+    Worker processes would gradually copy a list of dicts: reading a Python object writes its reference count, which
+    copies the memory page that it shares with the parent, and COCO's training split has millions of objects.
 
     Args:
         annotations: The split.
-        outlines: Keep the segmentations, too.
+        outlines: Whether to keep the segmentations, too.
     """
 
     def __init__(self, annotations: Annotations, outlines: bool) -> None:
@@ -150,25 +150,26 @@ class PackedObjects:
         by_image = list(annotations.by_image().values())
         every = [annotation for group in by_image for annotation in group]
         boxes = np.array([annotation["bbox"] for annotation in every], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes[:, 2:] += boxes[:, :2]  # in float64: xywh to xyxy
         self.boxes = torch.from_numpy(boxes).float()
         self.labels = torch.tensor([label[annotation["category_id"]] for annotation in every], dtype=torch.int64)
         self.iscrowd = torch.tensor([bool(annotation["iscrowd"]) for annotation in every], dtype=torch.bool)
         self.area = torch.tensor([annotation["area"] for annotation in every], dtype=torch.float32)
         self.ends = np.cumsum([0, *(len(group) for group in by_image)])
+        # segmentations differ in length: one byte string for all, with the end of each image's part
         packed = [marshal.dumps([_outline(a) for a in group]) for group in by_image] if outlines else []
         self.bytes = b"".join(packed)
         self.byte_ends = np.cumsum([0, *(len(part) for part in packed)])
 
     def of(self, index: int) -> dict[str, Tensor]:
-        """Boxes (xyxy px of the original), labels, crowds and areas of an image."""
+        """Boxes (xyxy [px] of the original), labels, crowd flags and areas of an image."""
         part = slice(int(self.ends[index]), int(self.ends[index + 1]))
         return {name: getattr(self, name)[part] for name in ("boxes", "labels", "iscrowd", "area")}
 
     def outlines(self, index: int) -> list[Entry]:
         """Id and segmentation of each object of an image."""
         part = self.bytes[self.byte_ends[index] : self.byte_ends[index + 1]]
-        return list(marshal.loads(part))  # what this process has packed itself
+        return list(marshal.loads(part))  # safe: packed by this class, not read from a file
 
 
 def _outline(annotation: Entry) -> Entry:

@@ -1,4 +1,4 @@
-"""Masks of instances: COCO's polygons and run lengths to pixels, and back."""
+"""Instance masks: from COCO's polygons and run-length encoding (RLE) to pixels, and back."""
 
 import math
 import re
@@ -14,47 +14,49 @@ from torch import Tensor
 from .annotations import Entry
 
 ROUNDING = 1.0
-"""How far a box or a mask may lie beyond its image [px]: sizes and places are rounded apart from each other."""
+"""How far a box or a mask may extend beyond its image [px]: sizes and positions are rounded separately."""
 
 Extent = tuple[float, float, float, float]
 """Left, top, right and bottom of a mask [px]."""
 
-_FEWEST = 6  # numbers of a polygon: three points
-_SMALL = 4.0  # [px2]; larger polygons have a pixel and need not be drawn to know it
-_NUMBERS = re.compile("(?:[P-o]{0,6}[0-O])+")  # of compressed RLE, see ``_decompressed``
-_AT_ONCE = 10_000  # RLE that pycocotools has in memory twice
+_FEWEST = 6  # numbers in a polygon: three points
+_SMALL = 4.0  # [px2]; larger polygons cover a pixel, no need to rasterise them
+# numbers of compressed RLE, see ``_decompressed``: up to six characters with the continuation bit, then one without
+_NUMBERS = re.compile("(?:[P-o]{0,6}[0-O])+")
+_AT_ONCE = 10_000  # RLE masks per call; pycocotools holds each of them in memory twice
 _POLYGONS = "expected a list of polygons, each [x1, y1, x2, y2, x3, y3, ...] in pixels, or RLE"
 
 
 def instance_mask(annotation: Entry, height: int, width: int) -> Tensor:
-    """The pixels of an instance, bool ``(H, W)``; polygons are drawn by pycocotools.
+    """The pixels of an instance, bool ``(H, W)``; pycocotools rasterises polygons.
 
     Args:
-        annotation: An annotation of COCO with a ``segmentation``: polygons, whose union is taken, or RLE, compressed
-            or not.
+        annotation: A COCO annotation with a ``segmentation``: polygons, whose union is taken, or RLE, plain or
+            compressed.
         height: Of the image [px].
         width: Of the image [px].
 
     Raises:
-        ValueError: The segmentation is missing or wrong, or of another size than the image.
+        ValueError: The segmentation is missing or invalid, or its size differs from the image's.
     """
     segmentation = annotation.get("segmentation")
     problem = mask_problem(segmentation, height, width)
     if problem:
         raise ValueError(f"Annotation {annotation.get('id')} {problem}.")
     runs = _runs_of(segmentation, height, width)
+    # runs alternate, background first, down the columns: build the transposed mask (W, H), then transpose it
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
     return torch.from_numpy(np.ascontiguousarray(columns.T))
 
 
 def encode(mask: Tensor) -> dict[str, Any]:
-    """A mask as compressed RLE: ``size`` (height, width) and ``counts``, a str as json holds it.
+    """A mask as compressed RLE: ``size`` (height, width) and ``counts``, a str for json.
 
     Args:
         mask: Bool ``(H, W)``.
 
     Raises:
-        ValueError: It has another type or shape.
+        ValueError: The mask has another type or shape.
     """
     if mask.dtype != torch.bool or mask.ndim != 2:
         raise ValueError(f"The mask is {mask.dtype} {tuple(mask.shape)}; expected bool (height, width).")
@@ -63,15 +65,15 @@ def encode(mask: Tensor) -> dict[str, Any]:
 
 
 def mask_area(segmentation: Any, height: int, width: int) -> float:
-    """Number of pixels that a correct segmentation covers [px2]."""
+    """Number of pixels in a valid segmentation [px2]."""
     return float(sum(_runs_of(segmentation, height, width)[1::2]))
 
 
 def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
-    """What is wrong with a segmentation, to follow the name of its annotation; ``None`` if it is right.
+    """The problem with a segmentation, to append to the annotation's name in a message; ``None`` if it is valid.
 
     Args:
-        segmentation: What an annotation has under this key.
+        segmentation: The annotation's value for this key.
         height: Of the image [px].
         width: Of the image [px].
     """
@@ -79,12 +81,12 @@ def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
 
 
 def inspect_mask(segmentation: Any, height: int, width: int) -> tuple[str | None, Extent | None]:
-    """What is wrong with a segmentation, as :func:`mask_problem` says it, and the extent of polygons that are right.
+    """The problem with a segmentation, as in :func:`mask_problem`, and the extent of valid polygons.
 
-    RLE has its extent from :func:`rle_extents`, which is fast for many at once.
+    The extent is ``None`` for RLE: :func:`rle_extents` finds it, fast, for many masks at once.
 
     Args:
-        segmentation: What an annotation has under this key.
+        segmentation: The annotation's value for this key.
         height: Of the image [px].
         width: Of the image [px].
     """
@@ -107,14 +109,14 @@ def inspect_mask(segmentation: Any, height: int, width: int) -> tuple[str | None
 
 
 def rle_extents(segmentations: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> list[Extent | None]:
-    """Extents of RLE, fast; ``None`` for what cannot be read.
+    """Extents of RLE masks, fast; ``None`` for masks that cannot be read.
 
-    pycocotools reads compressed strings, once it is sure that their characters are safe to read. It takes an empty run
-    for a pixel or more, so look at what matters by :func:`rle_extent` again.
+    pycocotools decodes compressed strings without checks, so only strings of well-formed numbers reach it. It counts an
+    empty run as one or more pixels, so an extent may be too large: confirm those that matter with :func:`rle_extent`.
 
     Args:
-        segmentations: Whatever annotations have, if it is a dict.
-        sizes: Height and width of the image of each [px].
+        segmentations: Segmentations that are dicts, not checked yet.
+        sizes: Height and width of each mask's image [px].
     """
     found: list[Extent | None] = [None] * len(segmentations)
     safe = []
@@ -134,7 +136,7 @@ def rle_extents(segmentations: list[dict[str, Any]], sizes: list[tuple[int, int]
 
 
 def rle_extent(segmentation: dict[str, Any], height: int, width: int) -> Extent | None:
-    """Extent of the pixels of RLE, exact; ``None`` where it is wrong or has no pixel.
+    """Exact extent of an RLE mask; ``None`` if it is invalid or has no pixel.
 
     Args:
         segmentation: RLE, compressed or not.
@@ -144,19 +146,20 @@ def rle_extent(segmentation: dict[str, Any], height: int, width: int) -> Extent 
     if _rle_problem(segmentation, height, width):
         return None
     runs = np.array(_runs(segmentation["counts"]), np.int64)
+    # odd runs are the mask; pixel n of an image is in column n // height, row n % height
     behind = np.cumsum(runs)[1::2]
-    seen = runs[1::2] > 0
+    seen = runs[1::2] > 0  # empty runs have no first and last pixel
     first, last = (behind - runs[1::2])[seen], behind[seen] - 1
     if not len(first):
         return None
     left, right = first[0] // height, last[-1] // height + 1
-    if (first // height != last // height).any():  # a run from one column into the next one spans all rows
+    if (first // height != last // height).any():  # a run across two columns touches both the last row and row 0
         return float(left), 0.0, float(right), float(height)
     return float(left), float((first % height).min()), float(right), float((last % height).max() + 1)
 
 
 def without_pixel(segmentation: Any, height: int, width: int) -> bool:
-    """Whether a correct segmentation covers no pixel, as polygons of repeated points or of points on a line do.
+    """Whether a valid segmentation covers no pixel, as with polygons of repeated or collinear points.
 
     Args:
         segmentation: Polygons or RLE.
@@ -171,7 +174,10 @@ def without_pixel(segmentation: Any, height: int, width: int) -> bool:
 
 
 def finite_numbers(values: list[Any]) -> bool:
-    """Whether a list holds finite numbers only; its sum says so faster than a look at each."""
+    """Whether a list holds finite numbers only.
+
+    The sum of the list is faster than a loop: infinity and NaN carry over to it, and other types raise.
+    """
     try:
         return math.isfinite(sum(values))
     except (TypeError, OverflowError):
@@ -179,7 +185,7 @@ def finite_numbers(values: list[Any]) -> bool:
 
 
 def _inspect_polygon(polygon: Any, height: int, width: int) -> tuple[str, Extent | None]:
-    """What is wrong with a polygon, or nothing and its extent."""
+    """The problem with a polygon, or an empty string and its extent."""
     if not isinstance(polygon, list) or not finite_numbers(polygon):
         return f"is {shortened(polygon)}; {_POLYGONS}", None
     if len(polygon) < _FEWEST or len(polygon) % 2:
@@ -195,7 +201,7 @@ def _inspect_polygon(polygon: Any, height: int, width: int) -> tuple[str, Extent
 
 
 def _polygon_area(polygon: list[float]) -> float:
-    """Area of a polygon [px2], by the shoelace formula; parts that run the other way round are subtracted."""
+    """Area of a polygon [px2], by the shoelace formula; parts with the opposite orientation count as negative."""
     xs, ys = polygon[::2], polygon[1::2]
     heights = map(sub, ys[1:] + ys[:1], ys[-1:] + ys[:-1])
     return float(abs(sum(map(mul, xs, heights)))) / 2
@@ -204,7 +210,7 @@ def _polygon_area(polygon: list[float]) -> float:
 def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str | None:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size not in ([height, width], (height, width)):
-        swapped = ", which is width before height" if size == [width, height] else ""
+        swapped = ", which has width before height" if size == [width, height] else ""
         return f"has RLE of size {shortened(size)}{swapped}; expected its image's height and width, {[height, width]}"
     runs = _runs(counts)
     if runs is None:
@@ -218,43 +224,44 @@ def _rle_problem(segmentation: dict[str, Any], height: int, width: int) -> str |
 
 
 def _runs_of(segmentation: Any, height: int, width: int) -> list[int]:
-    """Run lengths of a correct segmentation."""
+    """Run lengths of a valid segmentation."""
     if isinstance(segmentation, list):
         segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
     return _runs(segmentation["counts"]) or []
 
 
 def _runs(counts: Any) -> list[int] | None:
-    """Run lengths down the columns, the first one outside of the mask; ``None`` if they are none."""
+    """Run lengths down the columns, starting with background; ``None`` if the counts are invalid."""
     if isinstance(counts, list):
         return counts if all(type(n) is int and n >= 0 for n in counts) else None
     if isinstance(counts, str):
-        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII is refused below
+        counts = counts.encode("utf-8", "surrogatepass")  # non-ASCII bytes are refused below
     return _decompressed(counts) if isinstance(counts, bytes) else None
 
 
 def _decompressed(counts: bytes) -> list[int] | None:
-    """Run lengths of a compressed string; ``None`` if it is none.
+    """Run lengths of a compressed string; ``None`` if it is invalid.
 
-    pycocotools keeps them to itself, and does not compare their sum with the size: pixels that they leave out hold
-    what was in memory before.
+    pycocotools does not expose them, nor does it compare their sum with the size: it leaves missing pixels
+    uninitialised.
 
-    A number is a sequence of characters from "0" on, of six bits each: five of the number, the lowest first, and one
-    that says that it goes on. The highest of the last five is the sign. From the fourth number on it is the difference
-    to the last but one.
+    Each character minus "0" is six bits: five bits of a number, lowest group first, and a continuation bit (32). The
+    top bit of a number's last group is its sign. From the fourth number on, a number is the difference to the run two
+    before it, the previous run of the same kind.
 
     Source: ``rleFrString`` in maskApi.c of cocodataset/cocoapi @ 8c9bcc3
     """
     bits = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
     if not len(bits) or bits.min() < 0 or bits.max() > 63 or bits[-1] & 32:
         return None
-    ends = np.flatnonzero(bits & 32 == 0)
+    ends = np.flatnonzero(bits & 32 == 0)  # last character of each number
     lengths = np.diff(ends, prepend=-1)
     if lengths.max() > 7:  # more than 32 bits
         return None
     starts = ends - lengths + 1
-    places = np.arange(len(bits)) - np.repeat(starts, lengths)
+    places = np.arange(len(bits)) - np.repeat(starts, lengths)  # index of each group within its number
+    # sum the shifted groups; a set sign bit means two's complement: subtract 2 ** (5 * groups)
     numbers = np.add.reduceat((bits & 31) << 5 * places, starts) - ((bits[ends] >> 4) << 5 * lengths)
-    for first in (1, 2):
+    for first in (1, 2):  # undo the differences: run 0 is stored as it is, all later ones follow from runs 1 and 2
         numbers[first::2] = np.cumsum(numbers[first::2])
     return numbers.tolist() if numbers.min() >= 0 else None

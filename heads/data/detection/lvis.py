@@ -1,4 +1,4 @@
-"""LVIS v1: 1,203 classes on COCO's images, of which each image was searched for some."""
+"""LVIS v1: 1,203 classes on COCO's images; each image was annotated for some of the classes only."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,17 +11,16 @@ _CLASSES = 1203
 
 
 class LVIS(PublishedDetection):
-    """LVIS v1. Test is the validation split, because test's annotations are not public.
+    """LVIS v1. Test is the validation split, because the annotations of test are not public.
 
-    Its images are those of COCO, with another split: they lie in ``train2017`` and ``val2017`` as ``coco_url`` says,
-    some validation images among COCO's training images.
+    Its images are COCO's, split differently: ``coco_url`` tells whether an image lies in ``train2017`` or
+    ``val2017``. Some validation images are training images in COCO.
 
     Args:
-        root: The folder with the two json files, there or in ``annotations``, and COCO's ``train2017`` and ``val2017``.
-            The names of the classes are read from the validation json; without ``root``, for predict, they are
-            numbers.
+        root: Folder with the two json files, directly or in ``annotations``, and COCO's ``train2017`` and ``val2017``.
+            The class names are read from the validation json; without ``root``, for predict, they are numbers.
         img_size: Height and width [px] that images fit into.
-        shared: What all detection data modules share, see :class:`DetectionDataModule`.
+        shared: Arguments that all detection data modules share, see :class:`DetectionDataModule`.
 
     Raises:
         ValueError: Files are missing or wrong.
@@ -42,7 +41,7 @@ class LVIS(PublishedDetection):
             self.take_classes()
 
     def published(self, name: str, base: Path) -> Annotations:
-        """A split from its json."""
+        """Read a split from its json."""
         file = f"lvis_v1_{name}.json"
         path = next((p for p in (base / file, base / "annotations" / file) if p.is_file()), base / file)
         return read_coco(path, skip_invalid=self.skip_invalid, masks=self.masks, lvis=True, as_published=True)

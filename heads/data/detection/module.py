@@ -1,4 +1,4 @@
-"""What the data modules of detection share: transforms, splits, the truth, and what the result file says of them."""
+"""Base of the detection data modules: transforms, splits, ground truth, and their description in the result file."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,31 +13,31 @@ from .dataset import DetectionDataset
 from .transforms import DetectionRecipe, detection_transform
 from .truth_report import crowds, doubts, notes, of_crowds, warn_of_alike
 
-_STAGES = {"train": "train", "val": "validate", "test": "test"}  # what Lightning calls the work on a split
+_STAGES = {"train": "train", "val": "validate", "test": "test"}  # Lightning's stage for each split
 
 
 class DetectionDataModule(DenseDataModule):
-    """Images with boxes, and masks where there are any, in three splits, and a folder of images to predict.
+    """Images with boxes, and optionally masks, in three splits, and a folder of images for predict.
 
-    Subclasses define ``annotations`` and ``image_folder``. One without a test split of its own calls ``test_on_val``.
+    Subclasses define ``annotations`` and ``image_folder``. A subclass without a test split calls ``test_on_val``.
 
     Args:
-        classes: Number of classes, their names, or names with colours, in the order of the categories' ids. Where it
-            is none, a subclass calls ``take_classes``.
-        root: Folder of the data set; needed for everything but predict.
-        img_size: Height and width [px] that images fit into, their shape kept; the long side lies along that of the
-            image. Nothing is padded but the smaller images of a batch.
-        recipe: Augmentation. lsj: the image that fits is scaled, cropped and flipped. resize: the short side is one
-            of eleven between 0.6 and 1 times that of img_size, the long side at most that of img_size, whichever way
-            the image lies. plain: the image that fits is flipped.
+        classes: Number of classes, their names, or names with colours, in the order of the category ids. If it is
+            ``None``, the subclass calls ``take_classes``.
+        root: Folder of the dataset; needed for everything but predict.
+        img_size: Height and width [px] that images are resized to fit into, keeping the aspect ratio; the long side is
+            matched to the long side of the image. Only the smaller images of a batch are padded.
+        recipe: Augmentation. lsj: the fitted image is scaled, cropped and flipped. resize: the short side is drawn from
+            eleven sizes between 0.6 and 1 times that of img_size, and the long side is at most that of img_size, in
+            either orientation; flipped. plain: the fitted image is flipped.
         scale: Range of the random scale of lsj.
         masks: Read the instance masks, too.
-        skip_invalid: Pass over boxes that cannot be right, and say so; other errors still stop.
-        min_visible: Smallest share of a box that a crop must leave; 0 for any.
+        skip_invalid: Skip invalid boxes with a warning; other errors still stop the run.
+        min_visible: Smallest fraction of a box's area that must stay in the crop; 0 keeps any.
         predict_images: Any folder of images, for predict.
         batch_size: Images per batch.
-        eval_batch_size: Images per batch outside training; 1 by default, because images of other shapes in a batch
-            are padded, and a transformer sees the padding.
+        eval_batch_size: Images per batch outside training; 1 by default, because images of different shapes in a
+            batch are padded, and a transformer sees the padding.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
 
@@ -48,8 +48,8 @@ class DetectionDataModule(DenseDataModule):
     test_size: Fit
     skips: ClassVar[str] = "boxes"
     stacked: ClassVar[tuple[str, ...]] = ("image",)
-    own: ClassVar[bool] = True  # whether to say what is doubtful; public data sets are compared as they are
-    lvis: ClassVar[bool] = False  # whether only some classes of each image were looked for, as in LVIS
+    own: ClassVar[bool] = True  # whether to warn of doubtful annotations; public datasets are used as published
+    lvis: ClassVar[bool] = False  # whether each image is annotated for some classes only, as in LVIS
 
     def __init__(
         self,
@@ -84,20 +84,20 @@ class DetectionDataModule(DenseDataModule):
         self.skip_invalid = skip_invalid
         self.min_visible = min_visible
         self.predict_images = predict_images
-        self.splits = {split: split for split in _STAGES}  # what each is read from
+        self.splits = {split: split for split in _STAGES}  # the split that each one is read from
         self.test_split = "test"
         self.protocol |= {"recipe": recipe, "test_resize": str(fit), "eval_batch_size": eval_batch_size}
         if recipe == "lsj":
             self.protocol |= {"scale": list(scale), "min_visible": min_visible}
         self._truth: dict[str, Annotations] = {}
-        self._reported: set[str] = set()  # what splits were read from whose doubts have been said
+        self._reported: set[str] = set()  # sources whose doubtful annotations have been reported
 
     def test_on_val(self) -> None:
         """Test on the validation split."""
         self.splits["test"] = self.test_split = "val"
 
     def take_classes(self) -> None:
-        """Take the categories of the validation split for classes.
+        """Use the categories of the validation split as classes.
 
         Raises:
             ValueError: Files are missing or wrong.
@@ -110,7 +110,7 @@ class DetectionDataModule(DenseDataModule):
         """The images and objects of a split.
 
         Args:
-            name: train, val, or test where there is one.
+            name: train, val, or test if the dataset has one.
 
         Raises:
             ValueError: Files are missing or wrong.
@@ -118,28 +118,28 @@ class DetectionDataModule(DenseDataModule):
         raise NotImplementedError
 
     def base(self) -> Path:
-        """The folder of the data set.
+        """The folder of the dataset.
 
         Raises:
-            ValueError: ``root`` is not set, or there is no such folder.
+            ValueError: ``root`` is not set, or the folder does not exist.
         """
         if self.root is None:
             instead = "" if self.classes else ", or data.classes, which is all that predict needs"
-            raise ValueError(f"data.root is not set; expected the folder of the data set{instead}.")
+            raise ValueError(f"data.root is not set; expected the folder of the dataset{instead}.")
         base = Path(self.root).expanduser()
         if not base.is_dir():
-            raise ValueError(f"No folder {base}; expected data.root to be the folder of the data set.")
+            raise ValueError(f"No folder {base}; expected data.root to be the folder of the dataset.")
         return base
 
     def image_folder(self, name: str) -> Path:
-        """The folder that the file names of a split start from."""
+        """The folder that the file names of a split are relative to."""
         raise NotImplementedError
 
     def truth(self, split: str) -> Annotations:
-        """What predictions on val or test are compared with: the annotations as they are, read once.
+        """The ground truth of val or test: the annotations without augmentation, read once.
 
         Raises:
-            ValueError: Files are missing or wrong, or their classes are not ``classes``.
+            ValueError: Files are missing or wrong, or their categories differ from ``classes``.
         """
         name = self.splits[split]
         if name not in self._truth:
@@ -147,19 +147,21 @@ class DetectionDataModule(DenseDataModule):
         return self._truth[name]
 
     def describe(self, split: str) -> dict[str, Any]:
-        """The base description with what the truth was read from."""
+        """The base description with the source of the ground truth."""
         return super().describe(split) | {"annotations": self._below_root(self.truth(split).source)}
 
     def dataset(self, split: str) -> DetectionDataset:
-        """A split's images, once its annotations are read and it is checked that they are there.
+        """The dataset of a split; reads its annotations and checks that its images exist.
 
         Raises:
             ValueError: Files are missing or wrong, or no image has an object.
         """
         training, name = split == "train", self.splits[split]
-        annotations = self._read(name) if training else self.truth(split)  # what is trained on is not kept twice
+        annotations = (
+            self._read(name) if training else self.truth(split)
+        )  # no cache: training annotations would be in memory twice
         if crowds(annotations) == len(annotations.annotations):
-            remedy = f"Look whether it is the annotation file of the {split} images."
+            remedy = f"Check that it is the annotation file of the {split} images."
             raise ValueError(
                 f"{annotations.source} has no box of a single object in {len(annotations.images)} images; expected "
                 f"some to {'train on' if training else 'find'}. "
@@ -183,7 +185,7 @@ class DetectionDataModule(DenseDataModule):
         return annotations
 
     def _say(self, split: str, annotations: Annotations) -> None:
-        """Note what the reader has passed over for the result file, and say that and what is doubtful once."""
+        """Record the skipped annotations for the result file; warn of them and of doubtful ones once."""
         lines, stage = annotations.skipped, _STAGES[split]
         said = []
         if lines and stage not in self.skipped:
@@ -205,11 +207,11 @@ class DetectionDataModule(DenseDataModule):
 
 
 def _differs(found: list[str], expected: list[str]) -> str:
-    """How the categories of a file differ from the classes."""
-    remedy = "Give data.classes as the file has them, in the order of their ids."
+    """The first difference between the categories of a file and the classes, with the remedy."""
+    remedy = "Set data.classes to the names in the file, in the order of their ids."
     if missing := [name for name in expected if name not in found]:
         return f"no category {missing[0]!r}; expected the {len(expected)} classes. {remedy}"
     if surplus := [name for name in found if name not in expected]:
         return f"a category {surplus[0]!r} that is not among the {len(expected)} classes. {remedy}"
     place = next(i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
-    return f"{found[place]!r} as category {place + 1} by id, the classes have {expected[place]!r} there. {remedy}"
+    return f"{found[place]!r} as category {place + 1} by id; expected {expected[place]!r}, as in the classes. {remedy}"

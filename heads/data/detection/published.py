@@ -1,4 +1,4 @@
-"""What public data sets of detection have in common that are read in the layout they are published in."""
+"""Base of the public detection datasets, which are read in their published layout."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,14 +10,14 @@ from .module import DetectionDataModule
 
 
 class PublishedDetection(DetectionDataModule):
-    """A public data set; a subclass says where its files are.
+    """A public dataset; a subclass defines where its files are.
 
-    A part of a data set is a warning, not an error, as with
+    An incomplete dataset is a warning, not an error, as in
     :class:`heads.data.segmentation.published.PublishedSegmentation`.
 
     Args:
         classes: As in :class:`DetectionDataModule`.
-        root: Folder of the data set, or one that holds its published folders.
+        root: Folder of the dataset, or a folder that holds its published folders.
         img_size: As in :class:`DetectionDataModule`.
         shared: As in :class:`DetectionDataModule`.
 
@@ -26,9 +26,9 @@ class PublishedDetection(DetectionDataModule):
     """
 
     own: ClassVar[bool] = False
-    top: ClassVar[str]  # the folders that the published archive begins with
-    markers: ClassVar[tuple[str, ...]]  # folders below them; by one of these they are known
-    layout: ClassVar[str]  # what is below them, for errors
+    top: ClassVar[str]  # top-level folders of the published archive
+    markers: ClassVar[tuple[str, ...]]  # folders below top; any of them identifies the dataset
+    layout: ClassVar[str]  # expected files, for error messages
     counts: ClassVar[dict[str, int]]  # images of each split
 
     def __init__(
@@ -57,19 +57,19 @@ class PublishedDetection(DetectionDataModule):
         return super().describe(split) | {"images_published": self.count_of(self.splits[split])}
 
     def count_of(self, name: str) -> int:
-        """How many images a split must have."""
+        """Published number of images of a split."""
         return self.counts[name]
 
     def base(self) -> Path:
-        """The data set's own folder.
+        """The dataset's top folder.
 
         Raises:
-            ValueError: ``root`` is not set, or is not it.
+            ValueError: ``root`` is not set, or does not hold the dataset.
         """
         return base_folder(self.root, self.top, self.markers)
 
     def published(self, name: str, base: Path) -> Annotations:
-        """A split below the data set's own folder.
+        """Read a split from the dataset's top folder.
 
         Raises:
             ValueError: Files are missing or wrong.

@@ -1,4 +1,4 @@
-"""What happens to an image, its boxes and its instance masks before a batch, on torchvision v2 and its tv_tensors."""
+"""Augmentation of an image with its boxes and instance masks, built on torchvision v2 and its tv_tensors."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,19 +14,19 @@ from ..sizes import CropTo, Fit, Size
 
 DetectionRecipe = Literal["lsj", "resize", "plain"]
 
-_SHORT_SIDES = 11  # of DETR: 480 to 800 px in steps of 32
+_SHORT_SIDES = 11  # DETR's sizes: 480 to 800 px in steps of 32
 _SHORTEST = 0.6
-_CUT = 0.01  # beyond the border by less than this is rounding [px]
+_CUT = 0.01  # [px]; a box beyond the border by no more than this is not cut, only rounded
 
 
 class KeepShape(v2.Transform):
-    """Resize to one of several fits, drawn at random, times a random factor; the shape is kept.
+    """Resize to a size drawn from several fits, times a random factor; the aspect ratio is kept.
 
-    Masks take the pixel nearest to the middle of each new one. torchvision's default is the one under its corner,
-    which moves what is made smaller by up to half a pixel against image and boxes.
+    Masks take the pixel at the centre of each new pixel. torchvision's default takes the pixel at its corner, which
+    shifts a mask that is made smaller by up to half a pixel against image and boxes.
 
     Args:
-        fits: Sizes that the image fits into.
+        fits: Sizes that the image is resized to fit into.
         scale: Range of the factor.
     """
 
@@ -42,15 +42,15 @@ class KeepShape(v2.Transform):
         return {"size": fit.of(v2.query_size(flat_inputs), low + float(torch.rand(())) * (high - low))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one input: masks to the nearest neighbour, images bilinearly with antialias."""
+        """Resize one input: masks by nearest neighbour, images bilinearly with antialiasing."""
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.Mask(resized_masks(inpt.as_subclass(Tensor), params["size"]))
         return V.resize(inpt, list(params["size"]), antialias=True)
 
 
 def resized_masks(masks: Tensor, size: Size) -> Tensor:
-    """Bool masks ``(N, H, W)`` at another height and width [px]: the pixel under the middle of each new one."""
-    pixels = masks.unsqueeze(1).view(torch.uint8)  # bool has no kernel
+    """Resize bool masks ``(N, H, W)`` to a height and width [px], by nearest neighbour at pixel centres."""
+    pixels = masks.unsqueeze(1).view(torch.uint8)  # interpolate has no kernel for bool
     return F.interpolate(pixels, size, mode="nearest-exact").view(torch.bool).squeeze(1)
 
 
@@ -59,13 +59,13 @@ def detection_transform(
 ) -> v2.Transform:
     """Random size, crop and horizontal flip of image, boxes, instance masks and geometry together.
 
-    Nothing is padded: the batch is, to its largest image.
+    Images are not padded here, but in the batch, to its largest image.
 
-    * ``lsj``, large-scale jitter: the image that fits into ``size`` (height, width) [px], times a factor from
-      ``scale``, and of it a crop of at most ``size``.
-    * ``resize``: a short side from eleven between 0.6 and 1 times the short side of ``size``, the long side at most
-      that of ``size``; (800, 1333) gives DETR's 480 to 800.
-    * ``plain``: the image that fits into ``size``, whichever way it lies.
+    * ``lsj``, large-scale jitter: the image is resized to fit into ``size`` (height, width) [px] times a factor from
+      ``scale``, and cropped to at most ``size``.
+    * ``resize``: the short side is drawn from eleven sizes between 0.6 and 1 times the short side of ``size``, the
+      long side is at most that of ``size``; (800, 1333) gives DETR's 480 to 800.
+    * ``plain``: the image is resized to fit into ``size``, in either orientation.
 
     Raises:
         ValueError: The recipe is unknown.
@@ -90,23 +90,23 @@ def _short_sides(size: Size) -> list[Fit]:
 
 
 def in_view(boxes: Tensor, masks: Tensor | None, size: Size, min_visible: float = 0.0) -> tuple[Tensor, Tensor]:
-    """What of the objects lies within the image.
+    """Clip objects to the image, and find those to keep.
 
-    A box that the image's border cuts is clipped, and with masks it is drawn anew around the part of the mask that
-    is left, which can be smaller than the clipped box.
+    A box cut by the image border is clipped; with masks it also shrinks to the visible part of its mask, which can be
+    smaller than the clipped box.
 
     Args:
         boxes: xyxy ``(N, 4)`` [px], not clipped yet.
-        masks: bool ``(N, H, W)`` within the image, or none.
+        masks: bool ``(N, H, W)`` within the image, or ``None``.
         size: Height and width of the image [px].
-        min_visible: Smallest share of a box's area that must be left.
+        min_visible: Smallest fraction of a box's area that must be visible.
 
     Returns:
-        The boxes ``(N, 4)``, and which objects to keep, bool ``(N,)``: those with at least 1 px of each side of the
-        box, ``min_visible`` of it and, with masks, a pixel.
+        The boxes ``(N, 4)``, and which objects to keep, bool ``(N,)``: those whose box has sides of at least
+        1 px and at least ``min_visible`` of its area, and, with masks, whose mask has a pixel.
 
-    Source: ``recompute_boxes`` of facebookresearch/detectron2's DatasetMapper, which ViTDet sets. It draws every box
-    anew; here one that is whole stays as it was annotated, because a mask on the pixels of a smaller image is rougher.
+    Source: ``recompute_boxes`` of facebookresearch/detectron2's DatasetMapper, which ViTDet sets. It recomputes
+    every box; here an uncut box stays as annotated, because the mask of a downsized image is coarser.
     """
     limit = boxes.new_tensor([size[1], size[0]] * 2)
     clipped = boxes.clamp(min=0).minimum(limit)
@@ -116,7 +116,7 @@ def in_view(boxes: Tensor, masks: Tensor | None, size: Size, min_visible: float 
         around = torch.cat([clipped[:, :2].maximum(drawn[:, :2]), clipped[:, 2:].minimum(drawn[:, 2:])], dim=1)
         cut = ((clipped - boxes).abs() > _CUT).any(1, keepdim=True)
         clipped = torch.where(cut, around, clipped)
-        enough &= drawn[:, 2] > 0  # a pixel
+        enough &= drawn[:, 2] > 0  # the mask has a pixel
     return clipped, enough & ((clipped[:, 2:] - clipped[:, :2]) >= 1).all(1)
 
 
@@ -125,16 +125,17 @@ def _area(boxes: Tensor) -> Tensor:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes ``(N, 4)``, xyxy [px], around the pixels of masks ``(N, H, W)``; an empty mask has nothing but zeros.
+    """Boxes ``(N, 4)``, xyxy [px], around the pixels of masks ``(N, H, W)``; an empty mask has a box of zeros.
 
-    torchvision's ``masks_to_boxes`` ends at the last pixel instead of behind it, as if an empty mask had a pixel.
+    torchvision's ``masks_to_boxes`` ends at the last pixel's index instead of its far edge, so boxes are 1 px too
+    small, and an empty mask cannot be told from one with a pixel.
     """
-    ends = [_ends(masks.any(dim)) for dim in (1, 2)]  # of the columns, then of the rows
+    ends = [_ends(masks.any(dim)) for dim in (1, 2)]  # of the columns (x), then of the rows (y)
     return torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], dim=1).float()
 
 
 def _ends(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """First place that is set, and the one behind the last, of bool ``(N, places)``."""
+    """Index of the first True, and one past the last, in each row of bool ``(N, length)``; 0 and 0 if there is none."""
     count = seen.shape[1]
     places = torch.arange(count)
     first = torch.where(seen, places, count).amin(1)

@@ -1,4 +1,4 @@
-"""What is worth a look in the annotations of a split, though each of them may be right."""
+"""Report suspicious annotations of a split; each of them may still be intended."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from .annotations import Annotations, Entry
 from .instance_masks import ROUNDING
 
-_SHOWN = 5  # names of a list
-_NEAREST = 1000  # boxes that one is compared with; more are not of one object
+_SHOWN = 5  # names listed in a message
+_NEAREST = 1000  # most boxes that each box is compared with, which bounds the run time
 
 
 def warn_of_alike(names: Sequence[str], source: str) -> None:
-    """Warn where names of classes differ in case or blanks alone, as Car and car do.
+    """Warn of class names that differ only in case or whitespace, such as Car and car.
 
     Args:
-        names: As the files have them.
-        source: What they were read from.
+        names: Names as in the files.
+        source: What they were read from, for the message.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -28,21 +28,21 @@ def warn_of_alike(names: Sequence[str], source: str) -> None:
     alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
     if alike:
         rank_zero_warn(
-            f"{source} has the classes {_listed(alike)}, which differ in case or blanks alone and are learned as "
-            "classes of their own. Give them one name, or list all in data.classes if they are meant to be several."
+            f"{source} has the classes {_listed(alike)}, which differ only in case or whitespace and are learned "
+            "as separate classes. Give them one name, or list all of them in data.classes if they are intended."
         )
 
 
 def doubts(annotations: Annotations) -> list[str]:
-    """A sentence about each thing that is hardly meant: doubled objects, more crowds than objects."""
+    """Sentences about likely mistakes: duplicate objects, more crowds than single objects."""
     found = []
     twice = doubled(annotations)
     if twice:
         one, other = twice[0]
         found.append(
-            f"{len(twice)} of {len(annotations.annotations)} objects are there twice, of one class and in one place, "
-            f"first annotations {one['id']} and {other['id']} of image {one['image_id']}: one of the two counts as "
-            "missed, whatever is found. Take out one of each."
+            f"{len(twice)} of {len(annotations.annotations)} objects are annotated twice, with the same class and box, "
+            f"first annotations {one['id']} and {other['id']} of image {one['image_id']}. One of the two always counts "
+            "as missed. Remove one of each pair."
         )
     if _mostly_crowds(annotations):
         found.append(of_crowds(annotations))
@@ -50,14 +50,14 @@ def doubts(annotations: Annotations) -> list[str]:
 
 
 def notes(annotations: Annotations) -> list[str]:
-    """A sentence about each thing that is common but good to know: classes without an object, and some crowds."""
+    """Sentences about common facts worth knowing: classes without an object, and some crowds."""
     found = []
     single = {annotation["category_id"] for annotation in annotations.annotations if not annotation["iscrowd"]}
     without = [repr(category["name"]) for category in annotations.categories if category["id"] not in single]
     if without:
         found.append(
-            f"None of its {len(annotations.annotations)} annotations is an object of {_listed(without)}. Look whether "
-            "the list of classes is right."
+            f"None of its {len(annotations.annotations)} annotations is an object of {_listed(without)}. Check "
+            "the list of classes."
         )
     if crowds(annotations) and not _mostly_crowds(annotations):
         found.append(of_crowds(annotations))
@@ -74,22 +74,23 @@ def crowds(annotations: Annotations) -> int:
 
 
 def of_crowds(annotations: Annotations) -> str:
-    """What it means that some annotations, or all, are crowds."""
+    """A sentence on how crowds are treated, and how to correct them."""
     return (
-        f"{crowds(annotations)} of {len(annotations.annotations)} annotations have iscrowd 1: they are crowds, left "
-        "out of training and neither found nor missed in scoring. Some tools save brush masks so; set iscrowd to 0 "
-        "where it is a single object."
+        f"{crowds(annotations)} of {len(annotations.annotations)} annotations have iscrowd 1: they are crowds, which "
+        "are excluded from training and ignored in scoring. Some tools save brush masks as crowds; set iscrowd to 0 "
+        "for single objects."
     )
 
 
 def doubled(annotations: Annotations) -> list[tuple[Entry, Entry]]:
-    """Objects of one image and one class in the same place, up to rounding, each with an earlier one; crowds aside."""
+    """Find duplicates: pairs of objects with the same image, class and box, up to rounding; without crowds."""
     rows = [annotation for annotation in annotations.annotations if not annotation["iscrowd"]]
     boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     kinds = np.array([(row["image_id"], row["category_id"]) for row in rows], np.int64).reshape(-1, 2)
-    slack = np.minimum(ROUNDING, boxes[:, 2:].min(axis=1, initial=np.inf) / 4)  # small objects may stand close by
+    slack = np.minimum(ROUNDING, boxes[:, 2:].min(axis=1, initial=np.inf) / 4)  # small objects may be close together
     boxes[:, 2:] += boxes[:, :2]
-    # equal boxes have nearly equal sums of their sides, with factors that others hardly meet by chance
+    # Sorting by a weighted sum of the sides puts equal boxes next to each other, so not all pairs are compared. With
+    # irrational weights different boxes hardly ever have the same sum.
     sums = boxes @ np.sqrt([2, 3, 5, 7])
     order = np.lexsort([sums, kinds[:, 1], kinds[:, 0]])
     earlier = _earlier(boxes[order], kinds[order], sums[order], slack[order])
@@ -100,9 +101,17 @@ def doubled(annotations: Annotations) -> list[tuple[Entry, Entry]]:
 def _earlier(
     boxes: NDArray[np.float64], kinds: NDArray[np.int64], sums: NDArray[np.float64], slack: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """For each box the place of one before it that is the same, or -1; sorted by kind, then by the sum."""
+    """For each box the index of an equal box before it, or -1.
+
+    Args:
+        boxes: Boxes (left, top, right, bottom), sorted by kind, then by sum.
+        kinds: Image and category of each.
+        sums: Weighted sum of the sides of each.
+        slack: Largest difference of a side [px].
+    """
     found = np.full(len(boxes), -1)
     left = np.arange(len(boxes))
+    # sums of equal boxes differ by less; boxes further back in the order differ even more, so the search can stop
     widest = ROUNDING * np.sqrt([2, 3, 5, 7]).sum()
     for step in range(1, min(_NEAREST, len(boxes))):
         left = left[(left >= step) & (found[left] < 0)]

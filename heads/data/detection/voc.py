@@ -1,4 +1,4 @@
-"""Detection from annotations in Pascal VOC's XML: VOC itself, and own folders in its layout."""
+"""Detection data with annotations in Pascal VOC's XML: VOC itself, and custom folders in its layout."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,15 +22,15 @@ class PascalVOCDetection(PublishedDetection):
     """Pascal VOC 2007 or 2012 with its 20 classes. Test is the test split in 2007, and the validation split in 2012.
 
     Args:
-        root: ``VOCdevkit/VOC2012`` or ``VOCdevkit/VOC2007``, or a folder that holds it.
+        root: ``VOCdevkit/VOC2012`` or ``VOCdevkit/VOC2007``, or a folder that contains it.
         img_size: Height and width [px] that images fit into.
         year: 2007 or 2012.
-        train_set: train, or trainval: with the validation images, as published figures on test are trained.
-        keep_difficult: Keep the objects that are marked as difficult, as any others; VOC's own scoring ignores them.
-        shared: What all detection data modules share, see :class:`DetectionDataModule`.
+        train_set: train, or trainval, which adds the validation images, as for published test scores.
+        keep_difficult: Keep objects marked as difficult and treat them like others; VOC's own scoring ignores them.
+        shared: Arguments that all detection data modules share, see :class:`DetectionDataModule`.
 
     Raises:
-        ValueError: Files are missing or wrong, or train and test share their images.
+        ValueError: Files are missing or wrong, or training would include the test images.
 
     Source: http://host.robots.ox.ac.uk/pascal/VOC
     """
@@ -62,7 +62,7 @@ class PascalVOCDetection(PublishedDetection):
         if (year, train_set) not in ((2007, "train"), (2007, "trainval"), (2012, "train")):
             raise ValueError(
                 f"year is {year}, train_set {train_set!r}; expected 2007 with train or trainval, or 2012 with train, "
-                "whose validation images are what is tested on."
+                "because 2012 is tested on its validation images."
             )
         self.year = year
         self.train_set = train_set
@@ -76,7 +76,7 @@ class PascalVOCDetection(PublishedDetection):
         return base_folder(self.root, f"{self.top}{self.year}", self.markers)
 
     def count_of(self, name: str) -> int:
-        """How many images the lists of the year name."""
+        """Published number of images of a split in this year."""
         return self.counts[f"{self.year} {self._list(name)}"]
 
     def _list(self, name: str) -> str:
@@ -93,22 +93,22 @@ class PascalVOCDetection(PublishedDetection):
 
 
 class VOCFolder(DetectionDataModule):
-    """Own images with boxes in the layout of Pascal VOC: Annotations/*.xml, JPEGImages, ImageSets/Main/*.txt.
+    """Custom images with boxes in Pascal VOC's layout: Annotations/*.xml, JPEGImages, ImageSets/Main/*.txt.
 
     Args:
-        root: Folder that holds these three; not needed to predict where ``classes`` is given.
-        classes: Names of the classes, or names with colours, in the order of the labels; the names that the XML of all
-            splits have by default.
+        root: Folder with these three; predict does not need it if ``classes`` is set.
+        classes: Names of the classes, or names with colours, in the order of the labels; by default all names in the
+            XML of all splits.
         img_size: Height and width [px] that images fit into.
         train_set: Name of the list of training images.
         val_set: Name of the list of validation images.
-        test_set: Name of the list of test images; test is the validation split by default.
-        first_pixel: What the first pixel is called: 1 in VOC's own files, 0 in those of some tools.
-        keep_difficult: Keep the objects that are marked as difficult, as any others; VOC's own scoring ignores them.
-        shared: What all detection data modules share, see :class:`DetectionDataModule`.
+        test_set: Name of the list of test images; by default test is the validation split.
+        first_pixel: Coordinate of the first pixel: 1 in VOC's own files, 0 in those of some tools.
+        keep_difficult: Keep objects marked as difficult and treat them like others; VOC's own scoring ignores them.
+        shared: Arguments that all detection data modules share, see :class:`DetectionDataModule`.
 
     Raises:
-        ValueError: Files are missing or wrong, or an object is of no class.
+        ValueError: Files are missing or wrong, or an object has an unknown class.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class VOCFolder(DetectionDataModule):
             self.take_classes()
 
     def take_classes(self) -> None:
-        """Take the names that the XML of all splits have for classes: a small split may lack one.
+        """Use the names in the XML of all splits as classes; a single small split may lack some.
 
         Raises:
             ValueError: Files are missing or wrong.
@@ -160,7 +160,13 @@ class VOCFolder(DetectionDataModule):
 
 
 def read_list_of_xml(base: Path, *lists: str, classes: list[str] | None, **options: Any) -> Annotations:
-    """The annotations of the images that lists below ``ImageSets/Main`` name; options are those of ``read_voc``.
+    """Read the annotations of the images named in lists below ``ImageSets/Main``.
+
+    Args:
+        base: Folder of the dataset.
+        lists: Names of the lists, without suffix.
+        classes: Names of the classes; ``None`` for those found.
+        options: Further arguments of :func:`read_voc`.
 
     Raises:
         ValueError: Files are missing or wrong.
@@ -174,5 +180,5 @@ def read_list_of_xml(base: Path, *lists: str, classes: list[str] | None, **optio
 def _refuse_masks(masks: bool) -> None:
     if masks:
         raise ValueError(
-            "masks is set; Pascal VOC's XML has boxes alone. Leave it out, or convert masks to COCO's json."
+            "masks is set; Pascal VOC's XML has only boxes. Leave masks out, or convert the dataset to COCO's json."
         )

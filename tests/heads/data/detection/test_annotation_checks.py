@@ -17,9 +17,7 @@ def row(box, **further):
 
 
 def test_an_error_names_the_source_the_first_entry_the_remedy_and_how_many_more_there_are():
-    with pytest.raises(
-        ValueError, match=r"^a\.json: image 3 is wrong\. Correct it\. Further images that are wrong: 2\.$"
-    ):
+    with pytest.raises(ValueError, match=r"^a\.json: image 3 is wrong\. Correct it\. Other invalid images: 2\.$"):
         refuse("a.json", ["image 3 is wrong", "image 4 is", "image 5 is"], "images", "Correct it.")
     with pytest.raises(ValueError, match=r"^a\.json: image 3 is wrong\.$"):
         refuse("a.json", ["image 3 is wrong"], "images")
@@ -34,7 +32,7 @@ def test_an_annotation_is_called_by_its_id_and_image_or_by_its_place():
 def test_all_categories_are_listed_up_to_ten():
     problem = reference_problems([row([1, 1, 2, 2])], IMAGES, {5, 6})
     assert problem == [
-        "annotation 12 of image 3, cats.jpg, has category_id 7, which is not in the list; expected one of 5, 6"
+        "annotation 12 of image 3, cats.jpg, has category_id 7, which is not in categories; expected one of 5, 6"
     ]
     assert reference_problems([row([1, 1, 2, 2])], IMAGES, set(range(10, 90)))[0].endswith("18, 19, ... (80 of them)")
 

@@ -102,7 +102,7 @@ def test_the_reading_that_fits_most_boxes_is_said(change, reading, meant):
 def test_boxes_that_fit_no_reading_are_said_to():
     rng = np.random.default_rng(0)
     found = BoxesAndMasks(rows(lambda *_: rng.integers(1, 90, 4).tolist()), IMAGES, extents())
-    assert found.most and "no other common reading fits" in found.hint() and "leave segmentation out" in found.hint()
+    assert found.most and "no other common format fits" in found.hint() and "leave segmentation out" in found.hint()
 
 
 def mask(box, size):

@@ -17,7 +17,7 @@ def test_the_categories_are_the_classes_in_the_order_of_their_ids(coco_folder):
     [
         (["cat", "dog"], r"val\.json has a category 'cow' that is not among the 2 classes"),
         (["cat", "dog", "cow", "pig"], r"val\.json has no category 'pig'; expected the 4 classes"),
-        (["dog", "cat", "cow"], r"val\.json has 'cat' as category 1 by id, the classes have 'dog' there"),
+        (["dog", "cat", "cow"], r"val\.json has 'cat' as category 1 by id; expected 'dog', as in the classes"),
     ],
 )
 def test_other_classes_than_those_of_the_file_are_refused(coco_folder, classes, message):

@@ -118,17 +118,23 @@ def test_truncated_json_says_where_it_ends(tmp_path):
     ("data", "message"),
     [
         (b"", r"instances\.json is truncated: it ends after 0 characters"),
-        (b'{"images": [}]}', r"instances\.json is no json \(Expecting value: line 1 column 13"),
-        (b"\xff\xfe{\x00", r"instances\.json is no text in UTF-8"),
-        (b"\x1f\x8b\x08\x00", r"instances\.json is no text in UTF-8"),
-        (b"[" * 200_000, r"instances\.json is no json that can be read"),
-        (b"1" * 5000, r"instances\.json is no json that can be read"),
-        (b"3", r"instances\.json holds 3; expected COCO's annotations"),
-        (b"[]", r"instances\.json holds a list; expected COCO's annotations"),
+        (b'{"images": [}]}', r"instances\.json is not valid json \(Expecting value: line 1 column 13"),
+        (b"\xff\xfe{\x00", r"instances\.json is not UTF-8 text"),
+        (b"\x1f\x8b\x08\x00", r"instances\.json is not UTF-8 text"),
+        (b"[" * 200_000, r"instances\.json cannot be read as json"),
+        (b"1" * 5000, r"instances\.json cannot be read as json"),
+        (b"3", r"instances\.json holds 3; expected COCO's object annotations"),
+        (b"[]", r"instances\.json holds a list; expected COCO's object annotations"),
         (b'[{"image_id": 1, "score": 0.5}]', r"instances\.json holds results, a list of boxes with scores; expected"),
-        (b'{"info": {}}', r"has no list images and no list annotations and no list categories beside info; expected"),
-        (b"{}", r"has no list images .* beside nothing"),
-        (b'{"images": {}, "annotations": [], "categories": []}', r"has no list images beside images, annotations, cat"),
+        (
+            b'{"info": {}}',
+            r"has no list images and no list annotations and no list categories; it holds info; expected",
+        ),
+        (b"{}", r"has no list images .*; it holds nothing"),
+        (
+            b'{"images": {}, "annotations": [], "categories": []}',
+            r"has no list images; it holds images, annotations, cat",
+        ),
     ],
 )
 def test_files_that_are_no_annotations(tmp_path, data, message):
@@ -140,9 +146,7 @@ def test_files_that_are_no_annotations(tmp_path, data, message):
 
 def test_a_file_that_is_missing(tmp_path):
     for path in (tmp_path / "instances.json", tmp_path):
-        with pytest.raises(
-            ValueError, match=rf"No file {re.escape(str(path))}; expected COCO's annotations of objects"
-        ):
+        with pytest.raises(ValueError, match=rf"No file {re.escape(str(path))}; expected COCO's object annotations"):
             read_coco(path)
 
 
@@ -157,8 +161,8 @@ def test_other_annotations_of_coco_are_known_by_name(read, key, kind):
     [
         ({"id": 7.0}, r"categories\[1\] is .*expected an object with id, a whole number, and name"),
         ({"name": None}, r"categories\[1\] is .*expected an object with id"),
-        ({"id": 7}, r"categories\[1\] has id 7, as another one has; expected each id once"),
-        ({"name": "cat"}, r"categories\[1\] has name 'cat', as another one has; expected each name once"),
+        ({"id": 7}, r"categories\[1\] has id 7, as another category; expected each id once"),
+        ({"name": "cat"}, r"categories\[1\] has name 'cat', as another category; expected each name once"),
     ],
 )
 def test_categories_that_are_wrong(read, change, message):
@@ -216,15 +220,15 @@ def test_a_file_name_may_have_folders(read):
     [
         (
             {"id": 11},
-            r"annotation 11 of image 3, cats\.jpg, has an id that another annotation has; expected each id once",
+            r"annotation 11 of image 3, cats\.jpg, has the id of another annotation; expected each id once",
         ),
         ({"id": "12"}, r"annotations\[1\] has id '12'; expected a whole number"),
         ({"id": True}, r"annotations\[1\] has id True; expected a whole number"),
-        ({"image_id": 99}, r"annotation 12 of image 99 names an image that is not in the list"),
+        ({"image_id": 99}, r"annotation 12 of image 99 has an image_id that is not in images"),
         ({"image_id": None}, r"annotation 12 of image None has image_id None; expected a whole number"),
         (
             {"category_id": 9},
-            r"annotation 12 of image 3, cats\.jpg, has category_id 9, which is not in the list; .*2, 7",
+            r"annotation 12 of image 3, cats\.jpg, has category_id 9, which is not in categories; .*2, 7",
         ),
         ({"iscrowd": 2}, r"annotation 12 of image 3, cats\.jpg, has iscrowd 2; expected 0 or 1"),
     ],
@@ -240,17 +244,17 @@ def test_annotations_without_ids_or_that_are_no_objects(read):
     del found["annotations"][1]["id"]
     refused(read, found, r"annotations\[1\] has no id; expected a whole number")
     found["annotations"][0] = 5
-    refused(read, found, r"annotations\[0\] is 5; expected an object.* Further annotations that are wrong: 1\.$")
+    refused(read, found, r"annotations\[0\] is 5; expected an object.* Other invalid annotations: 1\.$")
 
 
 WRONG = [
     ({"bbox": [5, 5, 0, 20]}, r"has bbox \[5, 5, 0, 20\]; expected a width and a height above 0"),
     ({"bbox": [5, 5, 20, -3]}, r"has bbox \[5, 5, 20, -3\]; expected a width and a height above 0"),
-    ({"bbox": [90, 5, 12, 20]}, r"has bbox \[90, 5, 12, 20\], which leaves its image of 100 x 80 px; expected"),
-    ({"bbox": [5, 70, 10, 12]}, r"has bbox \[5, 70, 10, 12\], which leaves its image"),
-    ({"bbox": [-2, 5, 10, 12]}, r"has bbox \[-2, 5, 10, 12\], which leaves its image"),
-    ({"bbox": [100, 5, 1, 20]}, r"has bbox \[100, 5, 1, 20\], which leaves its image"),
-    ({"bbox": [5, 80, 20, 0.8]}, r"has bbox \[5, 80, 20, 0\.8\], which leaves its image"),
+    ({"bbox": [90, 5, 12, 20]}, r"has bbox \[90, 5, 12, 20\], which extends beyond its image of 100 x 80 px; expected"),
+    ({"bbox": [5, 70, 10, 12]}, r"has bbox \[5, 70, 10, 12\], which extends beyond its image"),
+    ({"bbox": [-2, 5, 10, 12]}, r"has bbox \[-2, 5, 10, 12\], which extends beyond its image"),
+    ({"bbox": [100, 5, 1, 20]}, r"has bbox \[100, 5, 1, 20\], which extends beyond its image"),
+    ({"bbox": [5, 80, 20, 0.8]}, r"has bbox \[5, 80, 20, 0\.8\], which extends beyond its image"),
     ({"bbox": [5, 5, 20]}, r"has bbox \[5, 5, 20\]; expected four finite numbers"),
     ({"bbox": [5, 5, 20, float("nan")]}, r"has bbox \[5, 5, 20, nan\]; expected four finite numbers"),
     ({"bbox": [5, 5, 20, float("inf")]}, r"has bbox \[5, 5, 20, inf\]; expected four finite numbers"),
@@ -272,7 +276,7 @@ def test_what_cannot_be_right_is_refused_or_skipped(read, change, message):
         annotation["segmentation"] = TRIANGLE
     found["annotations"][1] |= change
     named = r"annotation 12 of image 3, cats\.jpg, " + message
-    refused(read, found, named + r".*set skip_invalid to pass over it\.$", masks=True)
+    refused(read, found, named + r".*set skip_invalid to skip it\.$", masks=True)
     kept = read(found, masks=True, skip_invalid=True)
     assert [a["id"] for a in kept.annotations] == [11] and len(kept.images) == 2
     assert len(kept.skipped) == 1 and re.match(named, kept.skipped[0])
@@ -285,21 +289,21 @@ def test_one_pixel_beyond_the_image_is_rounding_and_stays(read):
 
 def test_the_first_of_many_is_named_and_the_others_are_counted(read):
     found = content([(5, 5, 0, 20)] * 4 + [(5, 5, 9, 9)])
-    refused(read, found, r"annotation 11 .* Further annotations that are wrong: 3\.$")
+    refused(read, found, r"annotation 11 .* Other invalid annotations: 3\.$")
     found["annotations"].pop()
-    refused(read, found, r"annotation 11 .* That leaves none\. Further .*: 3\.$", skip_invalid=True)
+    refused(read, found, r"annotation 11 .* No valid annotation is left\. Other .*: 3\.$", skip_invalid=True)
 
 
 def test_corners_where_width_and_height_are_due_are_noticed_and_never_skipped(read):
     found = content([(10, 10, 40, 40), (50, 40, 90, 70)])  # the first one could be either
-    message = r"annotation 12 .*would be right and no other one wrong.*here \[50, 40, 40, 30\]\.$"
+    message = r"annotation 12 .*would be valid and no other box invalid.*here \[50, 40, 40, 30\]\.$"
     refused(read, found, message)
     refused(read, found, message, skip_invalid=True)
 
 
 def test_one_wrong_box_among_right_ones_is_skipped_though_it_could_be_corners(read):
     found = content([(50, 40, 10, 10), (50, 40, 90, 70)])
-    refused(read, found, r"annotation 12 .*all boxes that leave their image would be right\.")
+    refused(read, found, r"annotation 12 .*all boxes that extend beyond their image would be valid\.")
     assert [a["id"] for a in read(found, skip_invalid=True).annotations] == [11]
     with pytest.raises(ValueError, match="set skip_invalid") as raised:
         read(content([(10, 10, 40, 40), (50, 40, 103, 70)]))  # right neither way

@@ -108,7 +108,7 @@ GOOD = encode(blobs(3))["counts"]
         ([[10, 5, 30, 5, 30, 42]], "spans .* y from 5 to 42"),
         ({"counts": GOOD}, "has RLE of size None; expected its image's height and width"),
         ({"size": [41, 60], "counts": GOOD}, r"has RLE of size \[41, 60\]; expected its image's .* \[40, 60\]"),
-        ({"size": [60, 40], "counts": GOOD}, r"size \[60, 40\], which is width before height; expected"),
+        ({"size": [60, 40], "counts": GOOD}, r"size \[60, 40\], which has width before height; expected"),
         ({"size": [40, 60]}, "has RLE counts None; expected run lengths"),
         ({"size": [40, 60], "counts": [-5, 2405]}, r"has RLE counts \[-5, 2405\]; expected run lengths"),
         ({"size": [40, 60], "counts": [1200.0, 1200.0]}, "has RLE counts .*; expected run lengths"),

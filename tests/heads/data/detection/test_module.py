@@ -122,7 +122,7 @@ def test_what_is_doubtful_is_said_once_for_each_file(coco_folder):
 
     edit(coco_folder, "val", change)
     data = module(coco_folder)
-    with pytest.warns(UserWarning, match=r"val\.json: 1 of 6 objects are there twice") as said:
+    with pytest.warns(UserWarning, match=r"val\.json: 1 of 6 objects are annotated twice") as said:
         for stage in ("fit", "validate", "test"):
             data.setup(stage)
     assert len(said) == 1
@@ -162,7 +162,7 @@ def test_a_split_without_boxes_is_refused_before_anything_is_trained(coco_folder
 
     edit(coco_folder, split, change)
     message = rf"{split}\.json has no box of a single object in 4 images; expected some to {use}"
-    message += r".*1 of 1 annotations have iscrowd 1.*set iscrowd to 0" if crowds else r".*Look whether it is the"
+    message += r".*1 of 1 annotations have iscrowd 1.*set iscrowd to 0" if crowds else r".*Check that it is the"
     with pytest.raises(ValueError, match=message):
         module(coco_folder).setup(stage)
 

@@ -47,7 +47,7 @@ def test_small_objects_beside_each_other_are_not_the_same():
 
 def test_doubled_objects_are_counted_and_one_pair_is_named():
     (line,) = doubts(split((1, 1, BOX), (1, 2, BOX), (1, 1, BOX)))
-    assert line.startswith("1 of 3 objects are there twice") and "annotations 1 and 3 of image 1" in line
+    assert line.startswith("1 of 3 objects are annotated twice") and "annotations 1 and 3 of image 1" in line
     assert not doubts(split((1, 1, BOX), (1, 2, BOX)))
 
 

@@ -58,7 +58,7 @@ def test_given_classes_keep_their_order_and_may_be_more(voc_folder):
     data = VOCFolder(str(voc_folder), ["WBC", "none", "RBC"], (60, 80), num_workers=0)
     data.setup("fit")
     assert data.datasets["val"][0, 0]["labels"].tolist() == [0, 2]
-    with pytest.raises(ValueError, match=r"train\.txt: a\.xml, object 2 \(RBC\), is none of the classes"):
+    with pytest.raises(ValueError, match=r"train\.txt: a\.xml, object 2 \(RBC\), has an unknown class"):
         VOCFolder(str(voc_folder), ["WBC"]).setup("fit")
 
 
@@ -77,7 +77,7 @@ def test_pixels_may_be_counted_from_zero(voc_folder):
 
 def test_masks_are_refused(voc_folder):
     for kind in (VOCFolder, PascalVOCDetection):
-        with pytest.raises(ValueError, match="masks is set; Pascal VOC's XML has boxes alone"):
+        with pytest.raises(ValueError, match="masks is set; Pascal VOC's XML has only boxes"):
             kind(str(voc_folder), masks=True)
 
 
@@ -111,6 +111,6 @@ def test_a_missing_root_or_image_is_named(voc_folder, tmp_path):
 def test_names_of_classes_that_differ_in_case_alone_are_said_unless_they_are_listed(voc_folder):
     for path in (voc_folder / "Annotations").iterdir():
         path.write_text(path.read_text().replace("WBC", "rbc"))
-    with pytest.warns(UserWarning, match="has the classes 'RBC' and 'rbc', which differ in case or blanks alone"):
+    with pytest.warns(UserWarning, match="has the classes 'RBC' and 'rbc', which differ only in case or whitespace"):
         VOCFolder(str(voc_folder))
     VOCFolder(str(voc_folder), ["RBC", "rbc"], num_workers=0).setup("fit")

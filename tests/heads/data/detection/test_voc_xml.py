@@ -78,11 +78,11 @@ def test_fractions_and_a_pixel_of_rounding_at_the_far_side_stay(read):
 def test_classes_give_the_order_of_labels(read):
     found = read(voc(thing()), classes=["dog", "cat"])
     assert found.names == ["dog", "cat"] and found.annotations[0]["category_id"] == 2
-    message = r"cats\.xml, object 1 \(cat\), is none of the classes; expected one of dog, cats\..*Did you mean cats\?"
-    refused(read, voc(thing(), thing("cow")), message + r" Further objects .*: 1\.", classes=["dog", "cats"])
+    message = r"cats\.xml, object 1 \(cat\), has an unknown class; expected one of dog, cats\..*Did you mean cats\?"
+    refused(read, voc(thing(), thing("cow")), message + r" Other invalid objects: 1\.", classes=["dog", "cats"])
     refused(read, voc(thing()), "classes is .*each once", classes=["dog", "dog"])
     refused(read, voc(thing()), "classes is .*at least one name", classes=[])
-    refused(read, voc(), "the folder has no object in any file; expected some, or set classes")
+    refused(read, voc(), "the folder has no object in any file; expected at least one, or data.classes")
 
 
 def test_parts_of_an_object_are_not_its_box(read):
@@ -115,10 +115,13 @@ def test_an_image_is_found_by_the_name_of_the_xml_where_the_file_names_none(read
     for filename in ("other.jpg", "", "sea"):
         assert read(voc(thing(), filename=filename), names=["sea.xml"]).images[0]["file_name"] == "sea.PNG"
     assert read(voc(thing()).replace("<filename>cats.jpg</filename>", "")).images[0]["file_name"] == "cats.jpg"
-    message = r"sea2\.xml has no image in .*images: neither a\.jpg, which it names, nor sea2 with .*\.png"
+    message = r"sea2\.xml has no image in .*images: neither a\.jpg, its <filename>, nor sea2 with .*\.png"
     refused(read, voc(thing(), filename="a.jpg"), message, names=["sea2.xml"])
     refused(
-        read, voc(thing(), filename=""), r"sea2\.xml has no image .*: no <filename> and not sea2", names=["sea2.xml"]
+        read,
+        voc(thing(), filename=""),
+        r"sea2\.xml has no image .*: it has no <filename>, and no sea2",
+        names=["sea2.xml"],
     )
     refused(read, voc(thing(), filename="notes.txt"), r"neither notes\.txt", names=["notes.xml"])
 
@@ -126,17 +129,17 @@ def test_an_image_is_found_by_the_name_of_the_xml_where_the_file_names_none(read
 def test_a_file_that_names_another_image_than_the_one_called_like_it_is_refused_and_both_are_named(read, folder):
     (folder / "images" / "dogs.jpg").touch()
     content, names = voc(thing()), ["sea.xml", "dogs.xml"]  # both name a picture; neither XML is called like it
-    message = r"sea\.xml has <filename> cats\.jpg, and sea\.PNG, which is called like the XML, .*take it out"
+    message = r"sea\.xml has <filename> cats\.jpg, but sea\.PNG, with the name of the XML, .*remove it"
     refused(read, content, message, names=names[:1])
     for other in ("cats", "cats.JPG", "cats.png"):  # by its stem, and two kinds of one picture
         (folder / "images" / "cats.png").touch()
         assert read(voc(thing(), filename=other), names=["cats.xml"]).images[0]["file_name"].startswith("cats.")
-    with pytest.raises(ValueError, match=r"sea\.xml has .*cats\.jpg.* Further XML files that are wrong: 1\."):
+    with pytest.raises(ValueError, match=r"sea\.xml has .*cats\.jpg.* Other invalid XML files: 1\."):
         read(content, voc(thing(), filename="sea.PNG"), names=names)
 
 
 def test_an_image_is_described_once(read):
-    with pytest.raises(ValueError, match=r"sea\.xml and .*cats\.xml are both about cats\.jpg"):
+    with pytest.raises(ValueError, match=r"sea\.xml and .*cats\.xml are both for cats\.jpg"):
         read(voc(thing()), voc(thing()))
 
 
@@ -166,11 +169,11 @@ def test_entities_are_never_resolved(read, folder, attack):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"cats\.xml is no XML that can be read, or truncated \(no element found"),
-        (voc(thing())[:-30], r"cats\.xml is no XML that can be read, or truncated"),
-        (voc(thing("&x;")), r"cats\.xml is no XML that can be read, or truncated \(undefined entity"),
-        (b'<?xml version="1.0" encoding="klingon"?><annotation/>', r"cats\.xml is no XML that can be read"),
-        (b"\xff\xd8\xff\xe0", r"cats\.xml is no XML that can be read"),
+        (b"", r"cats\.xml is truncated or cannot be read as XML \(no element found"),
+        (voc(thing())[:-30], r"cats\.xml is truncated or cannot be read as XML"),
+        (voc(thing("&x;")), r"cats\.xml is truncated or cannot be read as XML \(undefined entity"),
+        (b'<?xml version="1.0" encoding="klingon"?><annotation/>', r"cats\.xml is truncated or cannot be read as XML"),
+        (b"\xff\xd8\xff\xe0", r"cats\.xml is truncated or cannot be read as XML"),
         ("<svg/>", r"cats\.xml begins with <svg>; expected <annotation>"),
         ("<annotation/>", r"cats\.xml has no <size><width>; expected a whole number of pixels from 1 to 1000000"),
         (voc(width=0), r"cats\.xml has <size><width> '0'; expected a whole number"),
@@ -191,8 +194,11 @@ def test_files_that_are_wrong_are_refused_though_wrong_boxes_are_skipped(read, c
     [
         (thing(xmax=11), "has xmin 11, ymin 6, xmax 11, ymax 25; expected xmax above xmin and ymax above ymin"),
         (thing(ymax=3), "has xmin 11, ymin 6, xmax 30, ymax 3; expected xmax above xmin"),
-        (thing(xmax=102), "xmax 102, ymax 25, which leaves its image of 100 x 80 px; expected corners inside it"),
-        (thing(ymax=90), "ymax 90, which leaves its image"),
+        (
+            thing(xmax=102),
+            "xmax 102, ymax 25, which extends beyond its image of 100 x 80 px; expected corners inside it",
+        ),
+        (thing(ymax=90), "ymax 90, which extends beyond its image"),
         (thing(xmin=-4), "has xmin -4, .*expected pixels counted from 1"),
         (thing(ymin="nan"), "has <bndbox><ymin> 'nan'; expected a number of pixels"),
         (thing(ymin="six"), "has <bndbox><ymin> 'six'; expected a number"),
@@ -202,12 +208,12 @@ def test_files_that_are_wrong_are_refused_though_wrong_boxes_are_skipped(read, c
 )
 def test_a_box_that_cannot_be_right_is_refused_or_skipped(read, wrong, message):
     named = rf"cats\.xml, object 2 \(cat\), .*{message}"
-    refused(read, voc(thing(), wrong), rf"the folder: {named}.*set skip_invalid to pass over it\.$")
-    refused(read, voc(thing(), wrong, wrong), r"object 2 .* Further objects that are wrong: 1\.$")
+    refused(read, voc(thing(), wrong), rf"the folder: {named}.*set skip_invalid to skip it\.$")
+    refused(read, voc(thing(), wrong, wrong), r"object 2 .* Other invalid objects: 1\.$")
     found = read(voc(thing(), wrong, thing("dog")), skip_invalid=True)
     assert [(a["id"], a["category_id"]) for a in found.annotations] == [(1, 1), (2, 2)]
     assert len(found.skipped) == 1
-    refused(read, voc(wrong), rf"{named.replace('2', '1', 1)}.*That leaves none\.", skip_invalid=True)
+    refused(read, voc(wrong), rf"{named.replace('2', '1', 1)}.*No valid object is left\.", skip_invalid=True)
 
 
 def test_files_and_folders_that_are_missing(folder):
@@ -223,7 +229,7 @@ def test_files_and_folders_that_are_missing(folder):
 def test_the_blood_cells_are_read_but_for_two_boxes_without_area():
     base = SAMPLES / "bccd" / "BCCD"
     files = sorted((base / "Annotations").glob("*.xml"))
-    with pytest.raises(ValueError, match=r"BloodImage_00338\.xml, object 13 \(RBC\).*Further objects .*: 1\."):
+    with pytest.raises(ValueError, match=r"BloodImage_00338\.xml, object 13 \(RBC\).*Other invalid objects: 1\."):
         read_voc(files, base / "JPEGImages", str(base))
     found = read_voc(files, base / "JPEGImages", str(base), skip_invalid=True)
     assert (len(found.images), len(found.annotations)) == (364, 4886)
