@@ -1,1 +1,1 @@
-"""Data with depth or surface normals."""
+"""Datasets with depth or surface normals."""

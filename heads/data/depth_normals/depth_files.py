@@ -1,4 +1,4 @@
-"""Read depth maps in the encodings that data sets use; every error names the file.
+"""Read depth maps in the encodings of common datasets; every error names the file.
 
 Depth is the distance along the optical axis in metres, float32 ``(1, H, W)``; 0 means no reading.
 """
@@ -17,28 +17,28 @@ from ..images import decode
 
 Range = tuple[float, float]
 
-_PNG_SCALE = 1000.0  # a PNG that says nothing else is in millimetres
-_SCALES = (1.0, 100.0, 256.0, 1000.0, 5000.0, 10000.0)  # values per metre that data sets use
-_NAVI = 65535 * 10 / 1000  # 65535, and the factor 10 of its encoder, over mm per metre
-_LOOKED_AT = 3  # maps of a split whose unit is checked
+_PNG_SCALE = 1000.0  # values per metre of a PNG by default: millimetres
+_SCALES = (1.0, 100.0, 256.0, 1000.0, 5000.0, 10000.0)  # values per metre in common datasets
+_NAVI = 65535 * 10 / 1000  # 65535 times the factor 10 of its encoder, over 1000 mm per metre
+_LOOKED_AT = 3  # maps per split that the unit check reads
 
 
 def read_depth(path: str | Path, scale: float | None = None, invalid: Collection[float] = ()) -> Tensor:
-    """Depth from a 16-bit grey PNG or a npy array.
+    """Read depth from a 16-bit grey PNG or an npy array.
 
-    0, NaN and the values in ``invalid`` are no reading.
+    0, NaN and the values in ``invalid`` mean no reading.
 
     Args:
         path: A ``.png``, or a ``.npy`` of shape ``(H, W)``, ``(1, H, W)`` or ``(H, W, 1)``.
-        scale: Values per metre: 1000 for millimetres, 256 for KITTI. By default 1000 in a PNG and 1 in an array.
+        scale: Values per metre: 1000 for millimetres, 256 for KITTI. By default 1000 for a PNG and 1 for an array.
         invalid: Values of the file that mean no reading, such as 65535 or infinity.
 
     Returns:
         Depth [m], float32 ``(1, H, W)``.
 
     Raises:
-        ValueError: The file is missing, damaged or of another type, a value is negative or infinite, or there is no
-            reading at all.
+        ValueError: The file is missing, damaged or of another type, a value is negative or infinite, or the map has no
+            reading.
     """
     path = Path(path)
     is_array = path.suffix.lower() == ".npy"
@@ -49,7 +49,7 @@ def read_depth(path: str | Path, scale: float | None = None, invalid: Collection
 
 
 def read_inverse_depth(path: str | Path) -> Tensor:
-    """Depth from a PNG of NAVI, which holds inverse depth: 655350 over the millimetres, 0 for no reading.
+    """Read depth from a NAVI PNG, which holds inverse depth: 655350 over the depth in mm, 0 for no reading.
 
     Returns:
         Depth [m], float32 ``(1, H, W)``.
@@ -64,47 +64,47 @@ def read_inverse_depth(path: str | Path) -> Tensor:
 
 
 def read_16_bit(path: Path) -> NDArray[np.generic]:
-    """Values of a grey PNG of 16 bits, ``(H, W)``.
+    """Read the values of a 16-bit grey PNG, ``(H, W)``.
 
     Raises:
-        ValueError: The file is missing or damaged, or has 8 bits or colours.
+        ValueError: The file is missing or damaged, or has 8 bits or colour.
     """
     image = decode(path)
     if not image.mode.startswith("I"):
         raise ValueError(
-            f"{path} has mode {image.mode}; expected depth as one channel of 16 bits. With 8 bits it is a picture of "
-            "the depth: take the file that it was made from."
+            f"{path} has mode {image.mode}; expected depth as one channel of 16 bits. An 8-bit file is only a "
+            "visualisation of the depth: use the file that it was made from."
         )
     return np.asarray(image)
 
 
 def metres(values: NDArray[np.generic], scale: float, name: str, invalid: Collection[float] = ()) -> Tensor:
-    """Depth [m], float32 ``(1, H, W)``, of the values ``(H, W)`` of a file; see :func:`read_depth`.
+    """Convert the values ``(H, W)`` of a file to depth [m], float32 ``(1, H, W)``; see :func:`read_depth`.
 
     Raises:
-        ValueError: A value is negative or infinite, float32 cannot hold it, or there is no reading at all.
+        ValueError: A value is negative or infinite, float32 cannot hold it, or the map has no reading.
     """
-    with np.errstate(over="ignore", under="ignore"):  # what float64 or float32 cannot hold is refused below
+    with np.errstate(over="ignore", under="ignore"):  # overflow and underflow raise an error below
         raw = values.astype(np.float64)
         unread = np.isnan(raw) | np.isin(raw, list(invalid))
         depth = np.where(unread, 0, raw) / scale
         cast = depth.astype(np.float32)
     if np.isinf(depth).any():
         raise ValueError(
-            f"{name} has infinite depth at {np.isinf(depth).sum()} pixels. If that means no reading (sky), say so: add "
-            ".inf to data.invalid."
+            f"{name} has infinite depth at {np.isinf(depth).sum()} pixels. If that means no reading (sky), add .inf to "
+            "data.invalid."
         )
     if depth.min() < 0:
-        raise ValueError(f"{name} has depths down to {depth.min():g} m; expected 0 for no reading, and more otherwise.")
+        raise ValueError(f"{name} has depths down to {depth.min():g} m; expected 0 for no reading, else above 0.")
     lost = np.isinf(cast) | ((depth > 0) & (cast < np.finfo(np.float32).tiny))
     if lost.any():
         raise ValueError(
             f"{name} has depths that float32 cannot hold at {lost.sum()} pixels, such as {depth[lost][0]:g} m; "
-            f"expected metres. If they mean no reading, say so: add {float(raw[lost][0])} to data.invalid; if not, set "
+            f"expected metres. If they mean no reading, add {float(raw[lost][0])} to data.invalid; if not, set "
             "data.depth_scale."
         )
     if not cast.any():
-        raise ValueError(f"{name} holds no reading: every pixel is 0, NaN or invalid. Leave the pair out.")
+        raise ValueError(f"{name} holds no reading: every pixel is 0, NaN or invalid. Remove the pair.")
     return torch.from_numpy(cast)[None]
 
 
@@ -121,21 +121,24 @@ def check_depth_range(depth_range: Sequence[float]) -> Range:
     """The range as floats.
 
     Raises:
-        ValueError: It is no pair of numbers of which the first is at least 0 and less than the second.
+        ValueError: It is not a pair of finite numbers (low, high) with 0 <= low < high.
     """
     if len(depth_range) != 2 or not 0 <= depth_range[0] < depth_range[1] < float("inf"):
-        raise ValueError(f"depth_range is {list(depth_range)}; expected two numbers [m], at least 0, the lesser first.")
+        raise ValueError(
+            f"depth_range is {list(depth_range)}; expected two numbers [m], at least 0, the smaller one first."
+        )
     return float(depth_range[0]), float(depth_range[1])
 
 
 def check_unit(count: int, depth: Callable[[int], Tensor], depth_range: Range) -> None:
-    """Warn if the typical depth of some maps lies outside the range: most likely their unit is another one.
+    """Warn if the median depth of a few maps lies outside the range: most likely the unit is wrong.
 
     Args:
-        count: Maps of the split.
-        depth: Gives the map of a number [m].
-        depth_range: Where depths are expected [m].
+        count: Number of maps in the split.
+        depth: Returns the map with an index [m].
+        depth_range: Expected range of depths [m].
     """
+    # the first, the middle and the last map; fewer if the split is small
     indices = sorted({round(i * (count - 1) / max(_LOOKED_AT - 1, 1)) for i in range(_LOOKED_AT)})
     readings = torch.cat([d[d > 0] for d in map(depth, indices)])
     median = float(readings.median())
@@ -149,10 +152,11 @@ def check_unit(count: int, depth: Callable[[int], Tensor], depth_range: Range) -
 
 
 def _remedy(median: float, depth_range: Range) -> str:
-    """What to multiply the scale by, from the ratios of the units that are in use."""
+    """The factor to multiply the scale by, from the ratios of the units in use."""
     ratios = sorted({a / b for a in _SCALES for b in _SCALES} - {1.0}, key=lambda r: abs(np.log(r)))
     fitting = [r for r in ratios if depth_range[0] <= median / r <= depth_range[1]]
     if not fitting:
-        return "No unit in use would bring it there: look at the files."
+        return "No common unit brings it into the range: look at the files."
+    # metres against millimetres is the usual mistake, then the smallest change
     usual = 1000.0 if 1000.0 in fitting else 0.001 if 0.001 in fitting else fitting[0]
     return f"With {usual:g} times as many values per metre (depth_scale), it would be {median / usual:.3g} m."

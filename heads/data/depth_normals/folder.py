@@ -1,4 +1,4 @@
-"""Depth and normals of one's own: image and label pairs in folders, or in a list file."""
+"""Custom depth and normal datasets: pairs of image and label in folders, or in list files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class SurfacePairs:
 
     Attributes:
         pairs: Paths of image and label.
-        root: Folder that names are relative to.
+        root: Folder that sample names are relative to.
         kind: depth or normal.
         read_label: Reads a label.
-        intrinsics: Camera matrix of all images, if it is known.
+        intrinsics: Camera matrix of all images [px], if known.
     """
 
     pairs: list[Pair]
@@ -49,10 +49,10 @@ class SurfacePairs:
 
 
 class SurfaceFolder(SurfaceModule):
-    """Pairs below one root, by file name or by list files; subclasses read the labels.
+    """Pairs below one root, matched by file name or from list files; subclasses define how to read labels.
 
     Args:
-        root: Folder that the others are in.
+        root: Folder that the other paths are relative to.
         img_size: Height and width that whole images are resized to [px].
         folders: Folders of images and labels of train, val and test.
         lists: List files of train, val and test in place of folders.
@@ -61,8 +61,8 @@ class SurfaceFolder(SurfaceModule):
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
         rotate: Largest random angle to either side [degrees].
         flip: Probability of the horizontal flip.
-        colour: Probability of other colours.
-        shared: Options of :class:`SurfaceModule`.
+        colour: Probability of the colour augmentation.
+        shared: Arguments of :class:`SurfaceModule`.
     """
 
     kind: ClassVar[Literal["depth", "normal"]]
@@ -97,7 +97,7 @@ class SurfaceFolder(SurfaceModule):
         self.protocol = {"list": lists["test"]} if lists["test"] else {"folders": list(folders["test"])}
 
     def train_transform(self) -> v2.Transform:
-        """BTS's, by this module's numbers."""
+        """BTS's augmentation with this module's options."""
         return bts_transform(self.img_size, self.crop, rotate=self.rotate, flip=self.flip, colour=self.colour)
 
     def source(self, split: str) -> SurfacePairs:
@@ -116,30 +116,30 @@ class DepthFolder(SurfaceFolder):
     """Images and depth maps in folders below one root, paired by file name without suffix, or by list files.
 
     A depth map is a 16-bit grey PNG or a float npy array, as large as its image; 0, NaN and the values in ``invalid``
-    are no reading.
+    mean no reading.
 
     Args:
-        root: Folder that the others are in; needed for everything but predict.
-        img_size: Height and width that images are resized to [px]. Depth maps are never resized at test time, and their
-            values never; see :mod:`heads.data.depth_normals.maps`.
+        root: Folder that the other paths are relative to; needed for everything but predict.
+        img_size: Height and width that images are resized to [px]. Depth maps keep their size at test time, and
+            resizing never scales their values; see :mod:`heads.data.depth_normals.maps`.
         train_images: Folder of training images, below ``root``.
         train_depth: Folder of their depth maps.
         val_images: Folder of validation images.
         val_depth: Folder of their depth maps.
         test_images: Folder of test images; the validation images by default.
         test_depth: Folder of their depth maps; the validation ones by default.
-        train_list: A list file below ``root`` in place of the two folders: an image and its depth map on each line.
+        train_list: List file below ``root`` that replaces the two folders: an image and its depth map on each line.
         val_list: The same for validation.
-        test_list: The same for the test; the validation's by default.
+        test_list: The same for test; by default that of validation.
         predict_images: Any folder of images, for predict.
-        depth_scale: Values per metre: by default 1000 (millimetres) in a PNG, and 1 in an array.
-        depth_range: Where depths are expected [m]; a median outside is warned about.
-        invalid: Values that mean no reading besides 0, as they stand in the file.
+        depth_scale: Values per metre: by default 1000 (millimetres) for a PNG, and 1 for an array.
+        depth_range: Expected range of depths [m]; a median outside it causes a warning.
+        invalid: Values that mean no reading besides 0 and NaN, before scaling.
         intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
         rotate: Largest random angle to either side in training [degrees].
         flip: Probability of the horizontal flip in training.
-        colour: Probability of other colours in training.
+        colour: Probability of the colour augmentation in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -208,24 +208,24 @@ class NormalsFolder(SurfaceFolder):
     A normal map is an RGB PNG with (n + 1) / 2 * 255, black for no reading, as large as its image.
 
     Args:
-        root: Folder that the others are in; needed for everything but predict.
-        img_size: Height and width that images are resized to [px]. Normal maps are never resized at test time.
-        axes: Where red, green and blue point: right or left, down or up, away or towards (the camera).
+        root: Folder that the other paths are relative to; needed for everything but predict.
+        img_size: Height and width that images are resized to [px]. Normal maps keep their size at test time.
+        axes: Directions of red, green and blue: right or left, down or up, away or towards (the camera).
         train_images: Folder of training images, below ``root``.
         train_normals: Folder of their normal maps.
         val_images: Folder of validation images.
         val_normals: Folder of their normal maps.
         test_images: Folder of test images; the validation images by default.
         test_normals: Folder of their normal maps; the validation ones by default.
-        train_list: A list file below ``root`` in place of the two folders: an image and its normal map on each line.
+        train_list: List file below ``root`` that replaces the two folders: an image and its normal map on each line.
         val_list: The same for validation.
-        test_list: The same for the test; the validation's by default.
+        test_list: The same for test; by default that of validation.
         predict_images: Any folder of images, for predict.
         intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
         rotate: Largest random angle to either side in training [degrees].
         flip: Probability of the horizontal flip in training.
-        colour: Probability of other colours in training.
+        colour: Probability of the colour augmentation in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.

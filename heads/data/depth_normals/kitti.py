@@ -1,4 +1,4 @@
-"""KITTI depth by Eigen's split, in BTS's lists."""
+"""KITTI depth with Eigen's split, from BTS's lists."""
 
 from functools import partial
 
@@ -11,29 +11,29 @@ from .folder import SurfacePairs
 from .module import SurfaceModule
 from .transforms import bts_transform, kb_crop
 
-_COUNTS = {"train": 23158, "val": 652, "test": 652}  # with a depth map; 45 of the 697 test images have none
+_COUNTS = {"train": 23158, "val": 652, "test": 652}  # pairs with a depth map; 45 of the 697 test images have none
 _PER_METRE = 256.0
 
 
 class KITTIEigen(SurfaceModule):
-    """KITTI, Eigen's split: 23158 images to train on, 652 of the 697 to test on (and to validate on) have depth.
+    """KITTI, Eigen's split: 23158 training images, and the 652 of 697 test images with depth (also validation).
 
-    The network sees the benchmark's crop, 352 x 1216 px at the bottom. Labels keep their own size; outside the crop
-    they are empty, and so Garg's and Eigen's crops, which lie within it, are the published ones.
+    The network sees the benchmark's crop, 352 x 1216 px at the bottom. Labels keep their size at test time and
+    are empty outside the crop. Garg's and Eigen's evaluation crops lie within it, so they apply as published.
 
     The lists are those of cleinc/bts. Images lie below ``root`` (``2011_09_26/..._sync/image_02/data``), depth below
     ``data_depth_annotated`` in it, with or without KITTI's folders ``train`` and ``val``.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the dataset.
         img_size: Height and width that the crop is resized to [px].
         train_list: List of the training pairs, below ``root``.
-        test_list: List of the test pairs, which are validated on as well.
+        test_list: List of the test pairs, which are also used for validation.
         predict_images: Any folder of images, for predict; whole images are resized to ``img_size``.
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
         rotate: Largest random angle to either side in training [degrees].
         flip: Probability of the horizontal flip in training.
-        colour: Probability of other colours in training.
+        colour: Probability of the colour augmentation in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -78,7 +78,7 @@ class KITTIEigen(SurfaceModule):
         self.protocol = {"list": test_list, "view": "kb_crop", "images_published": _COUNTS["test"]}
 
     def train_transform(self) -> v2.Transform:
-        """BTS's, whose colours vary less outdoors."""
+        """BTS's augmentation with its smaller brightness range for outdoor images."""
         return bts_transform(
             self.img_size,
             self.crop,

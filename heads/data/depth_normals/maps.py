@@ -1,10 +1,11 @@
-"""Depth and normals as tensors that torchvision's v2 transforms treat as what they are.
+"""Depth and normal maps as tensors with their own kernels for torchvision's v2 transforms.
 
-Both are picked, never blended: between a chair and the wall behind it there is no surface. What a transform adds around
-the image is 0, no reading. A transform that would bend the geometry (affine, perspective, elastic) is refused.
+Both use nearest-neighbour sampling: an average of a chair and the wall behind it is a surface that does not exist.
+Pixels that a transform adds around the image are 0, no reading. Transforms that distort the geometry (affine,
+perspective, elastic) raise an error.
 
-The depths of an image that is resized stay as they are. That is the same scene seen with another focal length, so the
-camera matrix follows; a network that is to tell metres from pixels alone should see one focal length.
+Resizing an image keeps its depths. The result is the same scene seen with another focal length, so the camera matrix
+is scaled. A network that predicts metric depth from pixels alone should see a single focal length.
 """
 
 import math
@@ -23,27 +24,27 @@ Map = TypeVar("Map", bound="SurfaceMap")
 
 
 class SurfaceMap(tv_tensors.Mask):
-    """What depth and normals share; as a Mask it keeps its values in colour transforms and is 0 outside the image."""
+    """Base of depth and normal maps. As a Mask, colour transforms leave it alone, and it is 0 outside the image."""
 
 
 class DepthMap(SurfaceMap):
-    """Depth along the optical axis [m], ``(1, H, W)``; 0 is no reading."""
+    """Depth along the optical axis [m], ``(1, H, W)``; 0 means no reading."""
 
 
 class NormalMap(SurfaceMap):
-    """Unit normals ``(3, H, W)``, x to the right, y down, z forward; 0 is no reading. They turn with the image."""
+    """Unit normals ``(3, H, W)``, x right, y down, z forward; 0 means no reading. They rotate with the image."""
 
 
 class Intrinsics(tv_tensors.TVTensor):
-    """Camera matrix ``(3, 3)`` [px] of the original that a :class:`~heads.geometry.record.Geometry` starts from."""
+    """Camera matrix ``(3, 3)`` [px] of the original image of a :class:`~heads.geometry.record.Geometry`."""
 
 
 class Rotation(v2.Transform):
-    """Turn by a random angle about the middle of the image; its size stays.
+    """Rotate by a random angle about the centre of the image; the size is kept.
 
-    Images are interpolated, depth and normals picked, and normals turned with them; the camera matrix follows, as of a
-    camera that rolls (exact for square pixels). A Geometry cannot hold a rotation: it starts anew with the turned image
-    as its original.
+    Images are interpolated; depth and normals use nearest-neighbour sampling, and normals are rotated, too. The camera
+    matrix becomes that of a rolled camera (exact for square pixels). A Geometry cannot represent a rotation: it is
+    reset, with the rotated image as its original.
 
     Args:
         degrees: Largest angle to either side.
@@ -56,7 +57,7 @@ class Rotation(v2.Transform):
         self.p = p
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The angle, counter-clockwise [degrees], and the record so far."""
+        """The angle, counter-clockwise [degrees], and the Geometry before the rotation."""
         drawn = float(torch.rand(())) < self.p
         angle = (2 * float(torch.rand(())) - 1) * self.degrees
         return {
@@ -65,7 +66,7 @@ class Rotation(v2.Transform):
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Turn one input."""
+        """Rotate one input."""
         angle, geometry = params["angle"], params["geometry"]
         if angle == 0:
             return inpt
@@ -73,18 +74,21 @@ class Rotation(v2.Transform):
             return Geometry.of(inpt.image_size)
         if isinstance(inpt, Intrinsics):
             if geometry is None:
-                raise ValueError("A camera matrix can be turned only beside the Geometry of its image: pass both.")
+                raise ValueError(
+                    "Got a camera matrix without the Geometry of its image; expected both to rotate it. Pass both."
+                )
             return tv_tensors.wrap(_rolled(geometry.intrinsics(inpt.as_subclass(Tensor)), angle, geometry), like=inpt)
         return V.rotate(inpt, angle, interpolation=InterpolationMode.BILINEAR)
 
 
 def _turn(angle: float) -> Tensor:
-    """Rotation of (x right, y down) that looks counter-clockwise [degrees]."""
+    """Matrix that rotates (x right, y down) by an angle [degrees], counter-clockwise as seen in the image."""
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float64)
 
 
 def _rolled(matrix: Tensor, angle: float, geometry: Geometry) -> Tensor:
+    """The camera matrix after a rotation about the image centre, which moves the principal point."""
     height, width = geometry.image_size
     middle = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     rolled = matrix.clone()
@@ -97,7 +101,7 @@ def _like(values: Tensor, given: Map) -> Map:
 
 
 def _resized(given: Map, size: Any, *args: Any, **kwargs: Any) -> Map:
-    """To the nearest pixel by the centres; torchvision's own way with masks shifts them by half a pixel."""
+    """Nearest-neighbour by pixel centres; torchvision's default for masks shifts them by up to half a pixel."""
     values, mode = given.as_subclass(Tensor), InterpolationMode.NEAREST_EXACT
     return _like(V.resize_image(values, size, mode, max_size=kwargs.get("max_size"), antialias=False), given)
 
@@ -112,14 +116,14 @@ def _resized_crop(
 def _flipped(dim: int, component: int) -> Callable[[NormalMap], NormalMap]:
     def flip(given: NormalMap) -> NormalMap:
         values = given.as_subclass(Tensor).flip(dim)
-        values[component] = 0 - values[component]  # not -0
+        values[component] = 0 - values[component]  # unlike negation, keeps 0 instead of -0
         return _like(values, given)
 
     return flip
 
 
 def _padded(given: Map, padding: Any, *args: Any, **kwargs: Any) -> Map:
-    """With 0, whatever images and masks are filled with."""
+    """Pad with 0, ignoring the fill value of images and masks."""
     return _like(V.pad_mask(given.as_subclass(Tensor), padding), given)
 
 
@@ -133,8 +137,8 @@ def _rotated(given: Map, angle: float, *args: Any, expand: bool = False, center:
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(given: SurfaceMap, *args: Any, **kwargs: Any) -> Any:
         raise ValueError(
-            f"{name} of a {type(given).__name__} would not be the depth or the normals of any camera's view. Use "
-            "resizes, crops, flips, padding and rotations."
+            f"{name} of a {type(given).__name__} would not be a valid camera view; expected resize, crop, flip, pad or "
+            "rotation. Use only those."
         )
 
     return refuse
@@ -149,5 +153,6 @@ _KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 for _function, _kernel in _KERNELS.items():
     V.register_kernel(_function, SurfaceMap)(_kernel)
+# flips of a DepthMap are those of a Mask; those of normals negate x or y, too
 V.register_kernel(V.horizontal_flip, NormalMap)(_flipped(-1, 0))
 V.register_kernel(V.vertical_flip, NormalMap)(_flipped(-2, 1))

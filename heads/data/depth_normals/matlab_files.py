@@ -1,7 +1,7 @@
-"""Arrays of numbers from MATLAB 5 files.
+"""Read numeric arrays from MATLAB 5 files.
 
-scipy's reader of this format is compiled, and damaged bytes can end the process in it, where no exception is caught and
-no file is named. What the data sets here need of the format are plain arrays, which Python and numpy read safely.
+scipy's reader of this format is compiled code, and a damaged file can crash the process in it, without an exception
+that names the file. The datasets here need only plain arrays, which Python and numpy read safely.
 
 Source: MathWorks, MAT-File Format, "MAT-File Level 5 File Format".
 """
@@ -16,23 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HEADER = 128
+# numpy types of the stored values by data type, and of the array by array class, as numbered in the specification
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _COMPLEX = 0x0800
-_UP_TO_NAME = 4096  # [bytes] that hold flags, shape and name of an array
-_LARGEST = 1 << 28  # [bytes] of an array; the largest that is read here has 7 MB
+_UP_TO_NAME = 4096  # [bytes] enough for flags, shape and name of an array
+_LARGEST = 1 << 28  # [bytes] limit for one array; the largest one read here has 7 MB
 
 
 def read_matlab_5(path: Path, keys: Collection[str]) -> dict[str, NDArray[np.generic]]:
-    """Some arrays of a MATLAB 5 file, in their own type and shape.
+    """Read arrays from a MATLAB 5 file, with their type and shape.
 
     Args:
         path: The file.
-        keys: Their names.
+        keys: Names of the arrays.
 
     Raises:
-        ValueError: The file is missing, damaged or of another format, or has no such arrays of real numbers.
+        ValueError: The file is missing, damaged or of another format, or lacks an array of real numbers.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}; expected a MATLAB file with {', '.join(keys)}.")
@@ -45,7 +46,7 @@ def read_matlab_5(path: Path, keys: Collection[str]) -> dict[str, NDArray[np.gen
                 if values is not None:
                     found[name] = values
     except (ValueError, struct.error, zlib.error, OSError) as error:
-        raise ValueError(f"{path} is no MATLAB 5 file that can be read ({error}). Download it again.") from error
+        raise ValueError(f"{path} cannot be read as a MATLAB 5 file ({error}). Download it again.") from error
     missing = [key for key in keys if key not in found]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}; expected {', '.join(keys)}.")
@@ -55,9 +56,9 @@ def read_matlab_5(path: Path, keys: Collection[str]) -> dict[str, NDArray[np.gen
 def _byte_order(header: bytes) -> str:
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
     if order is None:
-        raise ValueError("it has no header of MATLAB")
+        raise ValueError("it has no MATLAB header")
     if struct.unpack(f"{order}H", header[124:126])[0] != 0x0100:
-        raise ValueError("it is of another version; MATLAB 7.3 writes HDF5")
+        raise ValueError("it has another version; MATLAB 7.3 writes HDF5")
     return order
 
 
@@ -69,13 +70,14 @@ def _elements(file: BinaryIO, order: str, size: int) -> Iterator[tuple[int, byte
         kind, length = struct.unpack(f"{order}II", file.read(8))
         place += 8 + length
         if place > size or length > _LARGEST:
-            raise ValueError(f"an element has {length} bytes: it is cut off or damaged")
+            raise ValueError(f"an element of {length} bytes is cut off or damaged")
         yield kind, file.read(length)
 
 
 def _matrix(kind: int, content: bytes, order: str, keys: Collection[str]) -> tuple[str, NDArray[np.generic] | None]:
-    """Name and values of an element; no values where the name is none of the keys."""
+    """Name and values of an element; ``None`` as values if the name is not among the keys."""
     if kind == _COMPRESSED:
+        # decompress only as far as the name, to skip large arrays that are not needed
         inner = zlib.decompressobj().decompress(content, _UP_TO_NAME)
         name = _parts(inner[8:], order)[2]
         if name not in keys:
@@ -87,7 +89,7 @@ def _matrix(kind: int, content: bytes, order: str, keys: Collection[str]) -> tup
     if name not in keys:
         return name, None
     if flags & 0xFF not in _CLASSES or flags & _COMPLEX:
-        raise ValueError(f"{name} is no array of real numbers")
+        raise ValueError(f"{name} is not an array of real numbers")
     return name, _values(content, start, order, shape).astype(_CLASSES[flags & 0xFF])
 
 
@@ -106,27 +108,26 @@ def _parts(content: bytes, order: str) -> tuple[int, tuple[int, ...], str, int]:
     _, flags, place = _element(content, 0, order)
     _, shape, place = _element(content, place, order)
     _, name, place = _element(content, place, order)
-    sides = struct.unpack(
-        f"{order}{len(shape) // 4}I", shape[: len(shape) // 4 * 4]
-    )  # unsigned: numpy would fill in a side of -1
+    # unsigned, although the format has signed sides: numpy's reshape would infer a side of -1
+    sides = struct.unpack(f"{order}{len(shape) // 4}I", shape[: len(shape) // 4 * 4])
     return struct.unpack_from(f"{order}I", flags)[0], sides, name.decode("utf-8", "replace"), place
 
 
 def _values(content: bytes, start: int, order: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
     kind, stored, _ = _element(content, start, order)
     if kind not in _STORED:
-        raise ValueError(f"an array has values of type {kind}, which are no numbers")
+        raise ValueError(f"an array has values of type {kind}; expected a numeric type")
     values = np.frombuffer(stored, np.dtype(order + _STORED[kind]))
-    return values.reshape(shape, order="F")  # a shape that does not fit is a ValueError
+    return values.reshape(shape, order="F")  # MATLAB stores columns first; a wrong shape raises ValueError
 
 
 def _element(content: bytes, place: int, order: str) -> tuple[int, bytes, int]:
-    """Type and content of an element within another one, and where the next begins."""
+    """Type and content of a nested element, and where the next one begins."""
     kind, length = struct.unpack_from(f"{order}II", content, place)
-    if kind >> 16:  # a small one: its length and type in 4 bytes, its content in 4
+    if kind >> 16:  # small element: length and type share 4 bytes, and the content has 4
         length, kind, start, after = kind >> 16, kind & 0xFFFF, place + 4, place + 8
     else:
-        start, after = place + 8, place + 8 + -(-length // 8) * 8
+        start, after = place + 8, place + 8 + -(-length // 8) * 8  # padded to 8 bytes
     if start + length > min(len(content), after):
         raise ValueError(f"an element of {length} bytes is cut off")
     return kind, content[start : start + length], after

@@ -1,4 +1,4 @@
-"""Images with depth, normals or both: what their data sets and data modules share."""
+"""Base dataset and data module for images with depth, normals or both."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from .maps import DepthMap, Intrinsics, NormalMap
 from .transforms import Window
 
 View = Callable[[Size], Window]
-"""The part of an image of some size (height, width) that the network sees, in training and in tests."""
+"""Maps the size (height, width) of an image to the part that the network sees, in training and testing."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An image and what is known of its surfaces, as read from files.
+    """An image with its labels, as read from files.
 
     Attributes:
-        path: Where the image comes from.
-        name: What it is called; no two images of a split share a name.
+        path: The file of the image.
+        name: Name of the sample, unique in its split.
         image: uint8 ``(3, H, W)``.
-        depth: Depth [m], float32 ``(1, H, W)``; 0 is no reading.
-        normal: Unit normals, float32 ``(3, H, W)``; 0 is no reading.
+        depth: Depth [m], float32 ``(1, H, W)``; 0 means no reading.
+        normal: Unit normals, float32 ``(3, H, W)``; 0 means no reading.
         intrinsics: Camera matrix [px], float32 ``(3, 3)``; pixel i covers [i, i + 1).
     """
 
@@ -54,7 +54,7 @@ class Reading:
         return self.image.shape[1], self.image.shape[2]
 
     def labels(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and maps of what there is."""
+        """Name and map of each label that is present."""
         yield from ((k, v) for k, v in (("depth", self.depth), ("normal", self.normal)) if v is not None)
 
 
@@ -62,10 +62,10 @@ class Source(Protocol):
     """The readings of a split."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of readings."""
 
     def read(self, index: int) -> Reading:
-        """One of them."""
+        """Read one image with its labels."""
 
 
 def camera(fx: float, fy: float, cx: float, cy: float) -> Tensor:
@@ -74,15 +74,15 @@ def camera(fx: float, fy: float, cx: float, cy: float) -> Tensor:
 
 
 class SurfaceDataset(EpochDataset):
-    """Samples with the seam's keys: ``depth`` and ``normal`` where the source has them, and ``intrinsics``.
+    """Samples with ``depth``, ``normal`` and ``intrinsics``, as far as the source has them.
 
-    In training they are of the size of the image. In tests they stay at their own, with 0 where the network does not
-    see; ``intrinsics`` is always that of the image as the network sees it.
+    In training the maps have the size of the network's input. At test time they keep their original size, with 0
+    outside the part that the network sees. ``intrinsics`` always belongs to the image as the network sees it.
 
     Args:
         source: The readings.
         img_size: Height and width that test images are resized to [px].
-        transform: Augmentation of everything together; ``None`` at test time.
+        transform: Augmentation of image, maps, geometry and camera together; ``None`` at test time.
         view: The part of each image that is used.
         seed: Seed of the augmentation.
     """
@@ -100,7 +100,7 @@ class SurfaceDataset(EpochDataset):
         return len(self.source)
 
     def sample(self, key: SampleKey) -> Sample:
-        """A reading, augmented in training."""
+        """One sample, augmented in training."""
         reading = self.source.read(key[1])
         for name, values in reading.labels():
             if values.shape[1:] != reading.size:
@@ -139,7 +139,7 @@ class SurfaceDataset(EpochDataset):
 
 
 def _only(values: Tensor, window: Window) -> Tensor:
-    """The map with 0 outside a window."""
+    """The map with 0 outside the window."""
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)
     kept = torch.zeros_like(values)
@@ -148,13 +148,13 @@ def _only(values: Tensor, window: Window) -> Tensor:
 
 
 class SurfaceModule(DenseDataModule):
-    """Splits of readings; subclasses say where a split is read from and how it is augmented.
+    """Base of the depth and normal data modules; subclasses define the source of a split and the augmentation.
 
     Args:
         img_size: Height and width that whole images are resized to [px].
         predict_images: Any folder of images, for predict.
         view: The part of each image that is used.
-        depth_range: Where depths are expected [m]; ``None`` if they are not metric or not read.
+        depth_range: Expected range of depths [m]; ``None`` if depth is not metric or not read.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -189,11 +189,11 @@ class SurfaceModule(DenseDataModule):
         raise NotImplementedError
 
     def train_transform(self) -> v2.Transform:
-        """The augmentation."""
+        """The training augmentation."""
         raise NotImplementedError
 
     def dataset(self, split: str) -> "SurfaceDataset":
-        """A split's readings, once a few of their depths are looked at for their unit."""
+        """The dataset of a split; checks the unit of a few depth maps first."""
         source = self.source(split)
         if self.depth_range is not None:
             check_unit(len(source), partial(_depth, source), self.depth_range)

@@ -1,4 +1,4 @@
-"""NAVI: objects with depth from their scans, by Probe3D's protocol."""
+"""NAVI: objects with depth from 3D scans, with Probe3D's protocol."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ from .transforms import Window, probe3d_transform
 Target = Literal["depth", "normal"]
 
 _COUNTS = {"train": 8217, "val": 2298, "test": 2298}
-_PUBLISHED = 575  # each fourth of them is what Probe3D tests on
+_PUBLISHED = 575  # test images of Probe3D, which takes every fourth one
 _SIDE = 512  # of the labels [px]
-_NEAREST, _LEAST_SPAN = 0.01, 0.01  # of relative depth; the span is in metres
+_NEAREST, _LEAST_SPAN = 0.01, 0.01  # relative depth of the nearest point; smallest depth span [m]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class View:
     """A photograph of an object.
 
     Attributes:
-        image: Its file.
-        depth: Its depth map.
-        name: Object, scene and file.
-        focal_length: In pixels of the published image [px].
-        short_side: Of the published image [px].
+        image: Image file.
+        depth: Depth file.
+        name: Object, scene and file name.
+        focal_length: Focal length in the published image [px].
+        short_side: Short side of the published image [px].
     """
 
     image: Path
@@ -51,21 +51,21 @@ class View:
 
 
 class NAVI(SurfaceModule):
-    """NAVI v1.5 (or v1.0): the multiview scenes to train on, the photographs in the wild to test on (and validate on).
+    """NAVI v1.5 (or v1.0): training on the multiview scenes, testing (and validation) on the photographs in the wild.
 
-    Images are cut to a square around the object, and they and their labels are 512 px wide then. Depth is relative to
+    Images and labels are cropped to a square around the object and resized to 512 px. Depth is relative to
     the object: 0.01 at its nearest point and 1 at its farthest. Normals come from the metric depth.
 
     Args:
         root: Folder with one folder for each object.
-        img_size: Height and width that the squares are resized to [px]; labels stay at 512 px in tests.
+        img_size: Height and width that the squares are resized to [px]; labels stay at 512 px at test time.
         targets: depth, normal, or both.
-        relative: Relative depth; metres otherwise.
-        stride: Take each n-th image, of the sorted list.
-        prefix: Of file names, such as ``downsampled_`` for copies that Probe3D's script has made.
+        relative: Use relative depth; otherwise metres.
+        stride: Use every n-th image of the sorted list.
+        prefix: Prefix of the file names, such as ``downsampled_`` for the copies made by Probe3D's script.
         predict_images: Any folder of images, for predict.
-        jitter: Probability of other colours in training.
-        crop: Probability of a random part of the square in training; Probe3D has none.
+        jitter: Probability of the colour jitter in training.
+        crop: Probability of a random crop of the square in training; Probe3D uses none.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -73,9 +73,10 @@ class NAVI(SurfaceModule):
     Raises:
         ValueError: A file is missing or damaged, or an option is out of range.
 
-    Source: Jampani et al., NeurIPS 2023; ``navi.py`` of mbanani/probe3d @ 1fff822. That cuts a square out of an image
-    shrunk to 512 px and enlarges it again, where this one cuts it out of the image as it is; a square at the image's
-    edge is moved as little as it takes; and each fourth image is counted in an order that it does not define.
+    Source: Jampani et al., NeurIPS 2023; ``navi.py`` of mbanani/probe3d @ 1fff822. Differences: Probe3D crops the
+    square from an image downsized to 512 px and enlarges it, here it is cropped from the image at full size; a square
+    beyond the image's edge is moved as little as possible; Probe3D does not define the order from which it takes every
+    fourth image, here it is the sorted one.
     """
 
     stacked = ("image", "depth", "normal", "intrinsics")
@@ -101,7 +102,7 @@ class NAVI(SurfaceModule):
         )
         self.targets = ["depth"] if targets is None else list(targets)
         if not self.targets or set(self.targets) - {"depth", "normal"} or stride < 1:
-            raise ValueError(f"targets is {targets}, stride {stride}; expected depth, normal or both, and at least 1.")
+            raise ValueError(f"targets is {targets}, stride {stride}; expected depth, normal or both, and stride >= 1.")
         self.root = root
         self.relative, self.stride, self.prefix = relative, stride, prefix
         self.jitter, self.crop = jitter, crop
@@ -109,7 +110,7 @@ class NAVI(SurfaceModule):
         self.protocol = {"relative": relative, "stride": stride, "images_published": _PUBLISHED}
 
     def train_transform(self) -> v2.Transform:
-        """Probe3D's."""
+        """Probe3D's augmentation."""
         return probe3d_transform(self.img_size, crop=self.crop, jitter=self.jitter)
 
     def source(self, split: str) -> "NAVIViews":
@@ -117,19 +118,21 @@ class NAVI(SurfaceModule):
         root = data_root(self.root)
         views = list(list_views(root, split, self.prefix))
         if not views:
-            raise ValueError(f"{root} holds no object with both multiview scenes and a wild_set, as NAVI's do.")
+            raise ValueError(
+                f"{root} holds no object; expected folders with both multiview scenes and a wild_set, as in NAVI."
+            )
         check_count(f"{split} of {root}", len(views), _COUNTS[split])
         return NAVIViews(views[:: self.stride], tuple(self.targets), self.relative)
 
 
 @dataclass(frozen=True)
 class NAVIViews:
-    """Readings of views, cut to the object.
+    """Readings of views, cropped to the object.
 
     Attributes:
         views: The photographs.
         targets: depth, normal, or both.
-        relative: Relative depth; metres otherwise.
+        relative: Use relative depth; otherwise metres.
     """
 
     views: list[View]
@@ -164,9 +167,9 @@ class NAVIViews:
 
 
 def _normals(depth: DepthMap, geometry: Geometry, matrix: Tensor, short_side: int) -> Tensor:
-    """Normals of a square cut out of an image, from its depth at the scale at which the image is 512 px wide.
+    """Normals of a square crop, from its depth at the scale at which the short side of the image is 512 px.
 
-    So Probe3D has it. At a larger scale neighbouring pixels differ by less than the steps of NAVI's encoding.
+    This is Probe3D's scale. At a larger scale neighbouring depths differ by less than the steps of NAVI's encoding.
     """
     side = max(3, round(depth.shape[-1] * min(1.0, _SIDE / short_side)))
     coarse, record = (V.resize(part, [side, side]) for part in (depth, geometry))
@@ -178,7 +181,7 @@ def _normals(depth: DepthMap, geometry: Geometry, matrix: Tensor, short_side: in
 def relative_depth(depth: Tensor) -> Tensor:
     """Depth between 0.01 (nearest) and 1 (farthest reading); no reading stays 0.
 
-    An object less deep than 1 cm does not reach 1.
+    The span is at least 1 cm, so a flatter object does not reach 1.
 
     Source: mbanani/probe3d @ 1fff822.
     """
@@ -190,10 +193,10 @@ def relative_depth(depth: Tensor) -> Tensor:
 
 
 def object_window(depth: Tensor) -> Window:
-    """The square around what has depth, inside the largest square in the middle of an image.
+    """The square around all pixels with depth, inside the largest central square of an image.
 
     Args:
-        depth: Depth ``(H, W)``; 0 is no reading.
+        depth: Depth ``(H, W)``; 0 means no reading.
     """
     height, width = depth.shape
     side = min(height, width)
@@ -204,6 +207,7 @@ def object_window(depth: Tensor) -> Window:
     starts = [int(rows.min()), int(columns.min())]
     extents = [int(rows.max()) + 1 - starts[0], int(columns.max()) + 1 - starts[1]]
     box = max(*extents, 2)
+    # centre the square on the object, then move it inside the central square
     y, x = (min(max(s - (box - e) // 2, 0), side - box) for s, e in zip(starts, extents, strict=True))
     return Window(top + y, left + x, box, box)
 
@@ -212,7 +216,7 @@ def list_views(root: Path, split: Literal["train", "val", "test"] | str, prefix:
     """The views of a split, sorted: multiview scenes for train, wild sets otherwise, of objects that have both.
 
     Raises:
-        ValueError: An annotation file is missing or damaged, or names a file that is not there.
+        ValueError: An annotation file is missing or damaged, or names a missing file.
     """
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
         scenes = sorted([*folder.glob("multiview-*"), *folder.glob("multiview_*")])
@@ -236,10 +240,10 @@ def _scene(scene: Path, prefix: str) -> Iterator[View]:
         ) from error
     for name, focal_length, short_side in found:
         if Path(name).name != name:
-            raise ValueError(f"{path} names {name!r}; expected the name of a file in its folder images.")
+            raise ValueError(f"{path} names {name!r}; expected a plain file name in its folder images.")
         image = scene / "images" / f"{prefix}{name}"
         depth = scene / "depth" / f"{prefix}{Path(name).stem}.png"
         for file in (image, depth):
             if not file.is_file():
-                raise ValueError(f"No file {file}, which {path} names. Unpack the data again.")
+                raise ValueError(f"No file {file}, which {path} names. Unpack the dataset again.")
         yield View(image, depth, f"{scene.parent.name}/{scene.name}/{Path(name).stem}", focal_length, short_side)

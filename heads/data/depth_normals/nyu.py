@@ -1,4 +1,4 @@
-"""NYU Depth V2: the labelled frames in their MATLAB file, the frames in BTS's layout, and normals."""
+"""NYU Depth V2 depth: the labelled frames of the MATLAB file, and the frames in BTS's layout."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from .nyu_files import DepthKey, Frames, read_frame, read_splits
 from .transforms import NYU_BORDER, bts_transform
 
 NYU_CAMERA = camera(518.85790117450188, 519.46961112127485, 325.08244941119034, 253.23616633400465)
-"""Of the 640 x 480 frames: the toolbox's, whose pixels are 1, 2, ... at their middles, so half a pixel less here."""
+"""Camera of the 640 x 480 frames: the toolbox's, which has pixel centres at 1, 2, ..., so half a pixel less here."""
 
 _LABELLED = {"train": 795, "val": 654, "test": 654}
 _BTS = {"train": 24231, "val": 654, "test": 654}
@@ -27,9 +27,9 @@ class LabelledNYU:
 
     Attributes:
         path: The file.
-        frames: Which of its frames, from 0.
+        frames: Indices of its frames, from 0.
         depth: In-filled or raw depth.
-        black_border: Blacken the image where BTS's copies are black.
+        black_border: Blacken the image border as in BTS's copies.
     """
 
     path: Path
@@ -50,24 +50,24 @@ class LabelledNYU:
 
 
 class NYUv2(SurfaceModule):
-    """The 1449 labelled frames of NYU Depth V2: 795 to train on, 654 to test on (and to validate on).
+    """The 1449 labelled frames of NYU Depth V2: 795 for training, 654 for testing and validation.
 
     Args:
         root: Folder with ``nyu_depth_v2_labeled.mat`` and ``splits.mat``.
         img_size: Height and width that images are resized to [px]; they are 480 x 640.
-        depth: ``depths`` (holes filled in) or ``rawDepths`` (with holes, as BTS's copies have them).
-        black_border: Blacken the images outside rows 7:474 and columns 7:632, as BTS's copies are.
+        depth: ``depths`` (holes filled in) or ``rawDepths`` (with holes, as in BTS's copies).
+        black_border: Blacken the images outside rows 7:474 and columns 7:632, as in BTS's copies.
         predict_images: Any folder of images, for predict.
         crop: Size of the random crop in training [px]; ``None`` keeps the whole image, with its border.
         rotate: Largest random angle to either side in training [degrees].
         flip: Probability of the horizontal flip in training.
-        colour: Probability of other colours in training.
+        colour: Probability of the colour augmentation in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
 
     Raises:
-        ValueError: A file is missing or another one, or a number is out of range.
+        ValueError: A file is missing or of another kind, or a number is out of range.
 
     Source: Silberman et al., ECCV 2012; the augmentation is BTS's, see :func:`bts_transform`.
     """
@@ -105,7 +105,7 @@ class NYUv2(SurfaceModule):
         self.protocol = {"depth": depth, "black_border": black_border, "images_published": _LABELLED["test"]}
 
     def train_transform(self) -> v2.Transform:
-        """BTS's; the border goes where a crop follows."""
+        """BTS's augmentation; the border is removed if a crop follows."""
         return _bts(self.img_size, *self.augmentation)
 
     def source(self, split: str) -> LabelledNYU:
@@ -118,21 +118,21 @@ class NYUv2(SurfaceModule):
 
 
 class NYUv2BTS(SurfaceModule):
-    """NYU Depth V2 as BTS lays it out: 24231 synchronised frames to train on, the official 654 to test on.
+    """NYU Depth V2 in BTS's layout: 24231 synchronised training frames, and the official 654 test frames.
 
     The lists are those of cleinc/bts. Training pairs lie below ``sync`` or ``root`` itself, test pairs below
     ``official_splits/test`` or ``root`` itself; their images have a black border already.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the dataset.
         img_size: Height and width that images are resized to [px]; they are 480 x 640.
         train_list: List of the training pairs, below ``root``.
-        test_list: List of the test pairs, which are validated on as well.
+        test_list: List of the test pairs, which are also used for validation.
         predict_images: Any folder of images, for predict.
         crop: Size of the random crop in training [px]; ``None`` keeps the whole image, with its border.
         rotate: Largest random angle to either side in training [degrees].
         flip: Probability of the horizontal flip in training.
-        colour: Probability of other colours in training.
+        colour: Probability of the colour augmentation in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -175,7 +175,7 @@ class NYUv2BTS(SurfaceModule):
         self.protocol = {"list": test_list, "images_published": _BTS["test"]}
 
     def train_transform(self) -> v2.Transform:
-        """BTS's; the border goes where a crop follows."""
+        """BTS's augmentation; the border is removed if a crop follows."""
         return _bts(self.img_size, *self.augmentation)
 
     def source(self, split: str) -> SurfacePairs:

@@ -19,23 +19,23 @@ Frames = list[int]
 DepthKey = Literal["depths", "rawDepths"]
 
 _FRAMES = 1449
-_SIZE = (480, 640)  # of every frame
-_RGB_MEANS = (122.175, 116.169, 103.508)  # which GeoNet's images are short of, twice
+_SIZE = (480, 640)  # height and width of every frame
+_RGB_MEANS = (122.175, 116.169, 103.508)  # subtracted twice from GeoNet's images
 
 
 def read_frame(path: Path, frame: int, depth: DepthKey) -> tuple[Tensor, Tensor]:
-    """A frame of ``nyu_depth_v2_labeled.mat``.
+    """Read a frame of ``nyu_depth_v2_labeled.mat``.
 
     Args:
         path: The file.
-        frame: Number of the frame, from 0.
+        frame: Index of the frame, from 0.
         depth: ``depths`` (in-painted) or ``rawDepths`` (0 in holes) [m].
 
     Returns:
         The image, uint8 ``(3, 480, 640)``, and its depth [m], float32 ``(1, 480, 640)``.
 
     Raises:
-        ValueError: The file is missing, no HDF5, or holds no such frame.
+        ValueError: The file is missing, is not HDF5, or has no such frame.
     """
     with open_hdf5(path) as file:
         image = _slice(file, "images", frame, (3, *_SIZE), path)
@@ -44,13 +44,13 @@ def read_frame(path: Path, frame: int, depth: DepthKey) -> tuple[Tensor, Tensor]
 
 
 def read_frame_normals(path: Path, key: str, frame: int, axes: Axes) -> Tensor:
-    """Normals of a frame: from a MATLAB 7.3 file, or from a npy array ``(frames, 480, 640, 3)``.
+    """Read the normals of a frame from a MATLAB 7.3 file or an npy array ``(frames, 480, 640, 3)``.
 
     Args:
         path: The file.
         key: Name of the array in a MATLAB file, such as ``norm_gt_l``.
-        frame: Number of the frame, from 0.
-        axes: Where the components point.
+        frame: Index of the frame, from 0.
+        axes: Directions of the components.
 
     Returns:
         Unit normals or 0, float32 ``(3, 480, 640)``.
@@ -63,8 +63,8 @@ def read_frame_normals(path: Path, key: str, frame: int, axes: Axes) -> Tensor:
         return unit_normals(_npy_frame(path, frame), axes, name)
     if path.suffix.lower() != ".mat":
         raise ValueError(
-            f"{path} is neither .mat nor .npy. If it is all_normals.pklz, it is a pickle, which can run code: where "
-            "you trust it, save its array all_normals with numpy.save, and pass that file."
+            f"{path} is neither .mat nor .npy. all_normals.pklz is a pickle, which can run code when loaded: if "
+            "you trust it, save its array all_normals with numpy.save, and use that file."
         )
     with open_hdf5(path) as file:
         return unit_normals(_slice(file, key, frame, (3, *_SIZE), path).transpose(1, 2, 0), axes, name)
@@ -78,10 +78,10 @@ def _npy_frame(path: Path, frame: int) -> NDArray[np.generic]:
 
 
 def read_splits(path: Path) -> tuple[Frames, Frames]:
-    """Training and test frames, from 0, of ``splits.mat`` (which counts from 1).
+    """Read training and test frames, from 0, from ``splits.mat`` (which counts from 1).
 
     Raises:
-        ValueError: The file is missing, damaged or another one.
+        ValueError: The file is missing, damaged or of another kind.
     """
     values = read_matlab_5(path, ("trainNdxs", "testNdxs"))
     numbers = np.concatenate([values["trainNdxs"].ravel(), values["testNdxs"].ravel()])
@@ -96,15 +96,15 @@ def read_splits(path: Path) -> tuple[Frames, Frames]:
 
 
 def read_geonet(path: Path, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, depth and normals of a training file of GeoNet.
+    """Read image, depth and normals from a training file of GeoNet.
 
     Returns:
         The image, uint8 ``(3, H, W)``, depth [m], float32 ``(1, H, W)``, and normals, float32 ``(3, H, W)``.
 
     Raises:
-        ValueError: The file is missing, damaged or another one, or the axes are wrong.
+        ValueError: The file is missing, damaged or of another kind, or the axes are wrong.
 
-    Source: NYU_geonet of mbanani/probe3d @ 1fff822, which cuts to 480 x 640 and adds twice the mean.
+    Source: NYU_geonet of mbanani/probe3d @ 1fff822, which crops to 480 x 640 and adds twice the mean.
     """
     values = read_matlab_5(path, ("img", "depth", "norm"))
     shapes = [values[key].shape for key in ("img", "depth", "norm")]
@@ -118,13 +118,13 @@ def read_geonet(path: Path, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """A MATLAB 7.3 file, open while it is read, so that worker processes share no handle.
+    """Open a MATLAB 7.3 file for one read only, so that worker processes share no handle.
 
     Raises:
-        ValueError: h5py is not installed, or the file is missing or no HDF5.
+        ValueError: h5py is not installed, or the file is missing or not HDF5.
     """
     try:
-        import h5py  # an extra: one data set needs it
+        import h5py  # optional dependency, for one dataset
     except ImportError as error:
         raise ValueError("MATLAB 7.3 files need h5py: pip install 'siglip2-backbone[nyu]'.") from error
     if not path.is_file():
@@ -133,20 +133,20 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(
-            f"{path} is no MATLAB 7.3 file (HDF5): {error}. Download it again, or save it with -v7.3."
+            f"{path} is not a MATLAB 7.3 file (HDF5): {error}. Download it again, or save it with -v7.3."
         ) from error
     with file:
         yield file
 
 
 def _slice(file: Any, key: str, frame: int, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
-    """One frame of an array; HDF5 has MATLAB's axes in reverse, so rows and columns are swapped back."""
+    """Read one frame of an array; HDF5 has MATLAB's axes in reverse order, so rows and columns are swapped back."""
     expected = (*shape[:-2], shape[-1], shape[-2])
     try:
         stored = file.get(key)
         found = "no such array" if stored is None else f"shape {getattr(stored, 'shape', '() of a group')}"
         if stored is not None and getattr(stored, "shape", ())[1:] == expected and frame < stored.shape[0]:
             return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
-    except Exception as error:  # of a damaged file h5py raises what its decoders trip over
+    except Exception as error:  # for a damaged file h5py passes on any exception of its decoders
         raise ValueError(f"{path}, {key}, is damaged ({error}). Download the file again.") from error
     raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")

@@ -15,13 +15,13 @@ from .nyu_files import Frames, read_frame, read_frame_normals, read_geonet, read
 from .transforms import Window, probe3d_transform
 
 _COUNTS = {"train": 795, "val": 654, "test": 654}
-_FARTHEST = 10.0  # depth beyond which normals do not count [m]
-_BAD = (6919, 21181)  # of GeoNet's sorted files
+_FARTHEST = 10.0  # [m]; normals at larger depths are dropped
+_BAD = (6919, 21181)  # indices in GeoNet's sorted files that Probe3D leaves out
 
 
 @dataclass(frozen=True)
 class LabelledNormals:
-    """Frames of ``nyu_depth_v2_labeled.mat`` with normals from another file, where raw depth has a reading."""
+    """Frames of ``nyu_depth_v2_labeled.mat`` with normals from another file, kept where raw depth has a reading."""
 
     path: Path
     frames: Frames
@@ -60,32 +60,33 @@ class GeoNetNormals:
 
 
 class NYUv2Normals(SurfaceModule):
-    """NYU Depth V2 with normals: the labelled 795 or GeoNet's 30 thousand to train on, the labelled 654 to test on.
+    """NYU Depth V2 with normals: 795 labelled or 30 thousand GeoNet training frames, and 654 labelled test frames.
 
-    What can be read: normals of all 1449 labelled frames in a MATLAB 7.3 file (GeoNet's ``norm_gt_l.mat``: Ladicky's
-    normals) or in a npy array ``(1449, 480, 640, 3)``, and GeoNet's training files (MATLAB 5 with img, depth, norm).
-    ``all_normals.pklz``, which Probe3D tests on, is a pickle and is not read; save its array as npy. Normal maps as PNG
-    are for :class:`heads.NormalsFolder`. Each publisher has its own axes: say which, a wrong third one is refused.
+    Supported files: normals of all 1449 labelled frames in a MATLAB 7.3 file (GeoNet's ``norm_gt_l.mat``: Ladicky's
+    normals) or an npy array ``(1449, 480, 640, 3)``, and GeoNet's training files (MATLAB 5 with img, depth, norm).
+    ``all_normals.pklz``, which Probe3D tests on, is a pickle and is not read; save its array as npy. For normal maps as
+    PNG use :class:`heads.NormalsFolder`. The axes depend on the publisher: set ``axes``; a wrong third axis is an
+    error.
 
     Args:
         root: Folder with ``nyu_depth_v2_labeled.mat``, ``splits.mat`` and the normals.
         img_size: Height and width that images are resized to [px].
         normals: File of the normals, below ``root``.
-        normals_key: Name of the array in it, if it is a MATLAB file.
-        axes: Where the components of the normals point.
-        geonet: Folder of GeoNet's training files, below ``root``; without it the 795 are trained on.
-        geonet_axes: Where the components of GeoNet's normals point; ``axes`` by default.
-        square: Use the middle 480 x 480 of each image, as Probe3D does.
+        normals_key: Name of its array, if it is a MATLAB file.
+        axes: Directions of the components of the normals.
+        geonet: Folder of GeoNet's training files, below ``root``; without it the 795 labelled frames are used.
+        geonet_axes: Directions of the components of GeoNet's normals; ``axes`` by default.
+        square: Use the central 480 x 480 crop of each image, as Probe3D does.
         predict_images: Any folder of images, for predict.
-        jitter: Probability of other colours in training.
-        crop: Probability of a random part of the image in training.
+        jitter: Probability of the colour jitter in training.
+        crop: Probability of a random crop in training.
         flip: Probability of the horizontal flip in training.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
 
     Raises:
-        ValueError: A file is missing or another one, or the axes are wrong.
+        ValueError: A file is missing or of another kind, or the axes are wrong.
 
     Source: ``nyu.py`` of mbanani/probe3d @ 1fff822. The number of GeoNet's files is not checked: sources give 30907
     and 30914.
@@ -127,7 +128,7 @@ class NYUv2Normals(SurfaceModule):
         self.protocol = {"normals": normals, "square": square, "images_published": _COUNTS["test"]}
 
     def train_transform(self) -> v2.Transform:
-        """Probe3D's."""
+        """Probe3D's augmentation."""
         return probe3d_transform(self.img_size, **self.augmentation)
 
     def source(self, split: str) -> Source:

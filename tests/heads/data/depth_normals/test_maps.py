@@ -156,7 +156,7 @@ def test_images_are_interpolated_when_they_are_turned():
 
 
 def test_a_camera_without_the_record_of_its_image_is_not_turned():
-    with pytest.raises(ValueError, match="beside the Geometry"):
+    with pytest.raises(ValueError, match="without the Geometry"):
         Rotation(10, 1)(tv_tensors.Image(torch.zeros(3, 4, 4)), torch.eye(3).as_subclass(Intrinsics))
 
 

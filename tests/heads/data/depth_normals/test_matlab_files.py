@@ -50,7 +50,7 @@ def test_what_is_no_array_of_real_numbers(tmp_path):
     path = tmp_path / "a.mat"
     for values in ("text", {"a": 1}, np.array([[1j]])):
         scipy.io.savemat(path, {"a": values})
-        with pytest.raises(ValueError, match=r"a\.mat is no MATLAB 5 file that can be read \(a is no array of real"):
+        with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 file \(a is not an array of real"):
             read_matlab_5(path, ["a"])
 
 
@@ -59,8 +59,8 @@ def test_a_file_of_matlab_7_3_and_one_cut_off(tmp_path):
     scipy.io.savemat(path, {"a": np.ones((30, 30))})
     whole = path.read_bytes()
     path.write_bytes(whole[:124] + b"\x00\x02IM" + whole[128:])
-    with pytest.raises(ValueError, match=r"a\.mat is no MATLAB 5 .*MATLAB 7\.3 writes HDF5"):
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 .*MATLAB 7\.3 writes HDF5"):
         read_matlab_5(path, ["a"])
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match=r"a\.mat is no MATLAB 5 .*cut off"):
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 .*cut off"):
         read_matlab_5(path, ["a"])

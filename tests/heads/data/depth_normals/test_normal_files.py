@@ -59,11 +59,11 @@ def test_normals_that_point_away_from_the_camera_are_refused(tmp_path):
 def test_a_photograph_is_no_normal_map(tmp_path):
     Image.fromarray(np.full((4, 4, 3), 250, np.uint8)).save(tmp_path / "n.png")
     Image.fromarray(np.full((4, 4), 60, np.uint8)).save(tmp_path / "grey.png")
-    with pytest.raises(ValueError, match=r"n\.png is no normal map: its typical vector has length 1\.66"):
+    with pytest.raises(ValueError, match=r"n\.png is not a normal map: its vectors have median length 1\.66"):
         read_normals(tmp_path / "n.png", THEIRS)
     with pytest.raises(ValueError, match=r"grey\.png has mode L; expected normals as RGB"):
         read_normals(tmp_path / "grey.png", THEIRS)
-    with pytest.raises(ValueError, match=r"typical vector has length 2\.00; expected 1"):
+    with pytest.raises(ValueError, match=r"vectors have median length 2\.00; expected 1"):
         unit_normals(np.full((2, 2, 3), [0, 0, 2.0]), THEIRS, "n")
 
 

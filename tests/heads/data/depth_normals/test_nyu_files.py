@@ -57,7 +57,7 @@ def test_other_splits(tmp_path, splits):
 
 def test_files_that_are_not_matlab_5(tmp_path):
     (tmp_path / "splits.mat").write_bytes(b"not a matrix" * 20)
-    with pytest.raises(ValueError, match=r"splits\.mat is no MATLAB 5 file"):
+    with pytest.raises(ValueError, match=r"splits\.mat cannot be read as a MATLAB 5 file"):
         read_splits(tmp_path / "splits.mat")
     scipy.io.savemat(tmp_path / "other.mat", {"trainNdxs": [[1]]})
     with pytest.raises(ValueError, match=r"other\.mat has no testNdxs; expected trainNdxs, testNdxs"):
@@ -68,13 +68,13 @@ def test_files_that_are_not_matlab_5(tmp_path):
 
 def test_files_that_are_no_hdf5(tmp_path, nyu):
     scipy.io.savemat(tmp_path / "five.mat", {"images": [1]})
-    with pytest.raises(ValueError, match=r"five\.mat is no MATLAB 7\.3 file \(HDF5\)"):
+    with pytest.raises(ValueError, match=r"five\.mat is not a MATLAB 7\.3 file \(HDF5\)"):
         read_frame(tmp_path / "five.mat", 0, "depths")
     with pytest.raises(ValueError, match=r"No file .*gone\.mat; expected a MATLAB 7\.3"):
         read_frame(tmp_path / "gone.mat", 0, "depths")
     whole = (nyu / "splits.mat").read_bytes()
     (tmp_path / "cut.mat").write_bytes(whole[:40])
-    with pytest.raises(ValueError, match=r"cut\.mat is no MATLAB 7\.3 file"):
+    with pytest.raises(ValueError, match=r"cut\.mat is not a MATLAB 7\.3 file"):
         read_frame(tmp_path / "cut.mat", 0, "depths")
 
 

@@ -63,7 +63,7 @@ def test_training_sees_the_scale_that_tests_see():
 
 
 def test_border_of_an_image_that_is_too_small():
-    with pytest.raises(ValueError, match="The image is 240 x 320 px; expected one that holds the part"):
+    with pytest.raises(ValueError, match="The image is 240 x 320 px; expected one that contains the part"):
         Frame((240, 320), NYU_BORDER)(pair(240, 320)[0])
 
 
