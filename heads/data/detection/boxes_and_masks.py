@@ -1,4 +1,4 @@
-"""Consistency of boxes and masks: where an object has both, the box must enclose the mask."""
+"""Consistency of boxes and masks: where an object has both, the box must match the extent of the mask."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain

@@ -38,23 +38,24 @@ def read_coco(
     id, because pycocotools takes 0 for no match and would count a detection of it as a false positive. An image without
     ``file_name`` gets the last two parts of its ``coco_url``, as LVIS v1 intends.
 
-    If an object has a valid mask, its box must enclose the mask, to within 3 px plus a twentieth of the mask's side;
-    crowds are not compared. If most boxes of a file fail, the file is refused: its boxes have another format.
+    If an object has a valid mask, its box must match the extent of the mask, to within 3 px plus a twentieth of the
+    mask's side; crowds are not compared. If most boxes of a file fail, the file is refused: its boxes have another
+    format.
 
     Args:
         path: The file.
         skip_invalid: Skip annotations with an invalid box, area or mask, and list them in ``skipped``. COCO's own
             train2017 has two (ids 918 and 2206849, of height 0).
-        masks: Require a ``segmentation`` that covers a pixel for each annotation; if not set, segmentations are kept
-            unchecked.
+        masks: Require a ``segmentation`` that covers a pixel for each annotation; if not set, invalid
+            segmentations are kept.
         lvis: Require what LVIS's federated scoring needs: ``neg_category_ids`` and ``not_exhaustive_category_ids`` of
             each image, and ``frequency`` of each category.
-        as_published: The file belongs to a public dataset. Single boxes that do not enclose their masks, and masks
+        as_published: The file belongs to a public dataset. Single boxes that do not match their masks, and masks
             without a pixel, are kept, so that scores stay comparable.
 
     Raises:
         ValueError: The file is missing, damaged or of another kind; an id is missing, duplicate or unknown; a file name
-            leaves the image folder or occurs twice; a box, an area or a mask is invalid; or most boxes do not enclose
+            leaves the image folder or occurs twice; a box, an area or a mask is invalid; or most boxes do not match
             their masks.
 
     Source: https://cocodataset.org/#format-data; https://www.lvisdataset.org/dataset
@@ -99,10 +100,10 @@ def _valid(
 def _invalid(
     path: Path, rows: list[Entry], images: dict[int, Entry], *, masks: bool, as_published: bool
 ) -> list[Invalid]:
-    """Annotations that are invalid by themselves, or whose box does not enclose the mask.
+    """Annotations that are invalid by themselves, or whose box does not match the mask.
 
     Raises:
-        ValueError: Most boxes of the file do not enclose their masks.
+        ValueError: Most boxes of the file do not match their masks.
     """
     extents: list[Extent | None] = []
     invalid = invalid_annotations(rows, images, masks=masks, extents=extents)
@@ -182,7 +183,7 @@ def _category_problem(row: Any, seen: dict[str, set[Any]], *, lvis: bool) -> str
         return f"is {shortened(row)}; expected an object with id, a whole number, and name"
     doubled = next((key for key in seen if row[key] in seen[key]), None)
     if doubled:
-        return f"has {doubled} {row[doubled]!r}, as another category; expected each {doubled} once"
+        return f"has {doubled} {row[doubled]!r}, like another category; expected each {doubled} once"
     if lvis and row.get("frequency") not in _FREQUENCIES:
         return f"({row['name']}) has frequency {shortened(row.get('frequency'))}; expected r, c or f, as in LVIS"
     return None

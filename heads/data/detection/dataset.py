@@ -36,7 +36,7 @@ class DetectionDataset(EpochDataset):
     Args:
         annotations: The split.
         folder: Folder that ``file_name`` is relative to.
-        fit: What test images are resized to.
+        fit: Size that test images are resized to fit into.
         transform: Augmentation of image, boxes, masks and geometry together; ``None`` at test time.
         masks: Read the instance masks.
         min_visible: Smallest fraction of a box's area that must stay in the crop.

@@ -157,9 +157,7 @@ class DetectionDataModule(DenseDataModule):
             ValueError: Files are missing or wrong, or no image has an object.
         """
         training, name = split == "train", self.splits[split]
-        annotations = (
-            self._read(name) if training else self.truth(split)
-        )  # no cache: training annotations would be in memory twice
+        annotations = self._read(name) if training else self.truth(split)  # uncached in training: saves memory
         if crowds(annotations) == len(annotations.annotations):
             remedy = f"Check that it is the annotation file of the {split} images."
             raise ValueError(

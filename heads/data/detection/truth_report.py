@@ -56,8 +56,8 @@ def notes(annotations: Annotations) -> list[str]:
     without = [repr(category["name"]) for category in annotations.categories if category["id"] not in single]
     if without:
         found.append(
-            f"None of its {len(annotations.annotations)} annotations is an object of {_listed(without)}. Check "
-            "the list of classes."
+            f"No object of {_listed(without)} is among its {len(annotations.annotations)} annotations. Check the list "
+            "of classes."
         )
     if crowds(annotations) and not _mostly_crowds(annotations):
         found.append(of_crowds(annotations))

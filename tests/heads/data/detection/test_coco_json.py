@@ -161,8 +161,8 @@ def test_other_annotations_of_coco_are_known_by_name(read, key, kind):
     [
         ({"id": 7.0}, r"categories\[1\] is .*expected an object with id, a whole number, and name"),
         ({"name": None}, r"categories\[1\] is .*expected an object with id"),
-        ({"id": 7}, r"categories\[1\] has id 7, as another category; expected each id once"),
-        ({"name": "cat"}, r"categories\[1\] has name 'cat', as another category; expected each name once"),
+        ({"id": 7}, r"categories\[1\] has id 7, like another category; expected each id once"),
+        ({"name": "cat"}, r"categories\[1\] has name 'cat', like another category; expected each name once"),
     ],
 )
 def test_categories_that_are_wrong(read, change, message):

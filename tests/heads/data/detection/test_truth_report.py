@@ -61,7 +61,7 @@ def test_crowds_are_counted_and_are_doubtful_where_they_are_most():
 
 def test_classes_without_an_object_are_named():
     (line,) = notes(split((1, 1, BOX), names=["cat", *"abcdefg"]))
-    assert line.startswith("None of its 1 annotations is an object of 'a', 'b', 'c', 'd', 'e' and 2 more.")
+    assert line.startswith("No object of 'a', 'b', 'c', 'd', 'e' and 2 more is among its 1 annotations.")
     assert not notes(split((1, 1, BOX), (1, 2, BOX)))
 
 
