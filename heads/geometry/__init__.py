@@ -1,1 +1,1 @@
-"""From pixels to cells and back: an image's record, resampling, windows."""
+"""From pixels to cells and back: an image's geometry record, resampling, windows."""

@@ -1,4 +1,4 @@
-"""Boxes: corners from centres, and masks at the pixels around which a box lies."""
+"""Boxes: corners from centres, and masks pasted at the pixels that a box covers."""
 
 import math
 
@@ -9,21 +9,21 @@ from torchvision.ops import box_convert
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """From centre and size to left, top, right and bottom."""
+    """Convert centre and size to left, top, right and bottom."""
     converted: Tensor = box_convert(boxes, "cxcywh", "xyxy")
     return converted
 
 
-_SMALLEST = 1e-3  # side of a box [px]; one without a side has no pixel
+_SMALLEST = 1e-3  # smallest side of a box [px], against division by 0; a flat box gets no pixel
 
 
 def pasted(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask at the pixels of an image: where more than half is between the cells around a pixel's middle.
+    """Paste a mask into an image: true where the mask, interpolated at the pixel's centre, exceeds 0.5.
 
-    torchvision's own ``paste_masks_in_image`` rounds the box to whole pixels first, which costs small objects most.
+    torchvision's ``paste_masks_in_image`` rounds the box to whole pixels first, which costs small objects most.
 
     Args:
-        mask: Probabilities ``(M, M)`` on a grid over the box; beyond the grid they are 0.
+        mask: Probabilities ``(M, M)`` on a grid over the box; 0 beyond the grid.
         box: xyxy ``(4,)`` [px], within the image.
         size: Height and width of the image [px].
 
@@ -31,7 +31,7 @@ def pasted(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     """
     left, top, right, bottom = box.tolist()
     rows, columns = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
-    y, x = (
+    y, x = (  # pixel centres relative to the box, from -1 to 1 as in grid_sample
         (torch.arange(part.start, part.stop) + 0.5 - first) / max(last - first, _SMALLEST) * 2 - 1
         for part, first, last in ((rows, top, bottom), (columns, left, right))
     )

@@ -1,7 +1,7 @@
-"""The invertible record of what resizing, cropping, padding and flipping have done to an image.
+"""Invertible record of the resizes, crops, paddings and flips applied to an image.
 
-Points are continuous: pixel i covers [i, i + 1). Each axis is scaled and shifted on its own (a flip scales by -1), so
-the record is four numbers, the two sizes, and the part of the original that can still be seen.
+Points are continuous: pixel i covers [i, i + 1). Each axis is scaled and shifted separately (a flip scales by -1), so
+the record is four numbers, the two sizes, and the visible part of the original.
 """
 
 import math
@@ -18,11 +18,11 @@ Mode = Literal["bilinear", "nearest"]
 
 
 class Geometry(tv_tensors.TVTensor):
-    """From an original image to the one that a network sees, and back.
+    """Maps from an original image to the one that a network sees, and back.
 
-    It travels beside the image through torchvision's v2 transforms, which update it; a transform that it cannot record
-    (a rotation, a perspective) is refused. As a tensor it is float64 ``(12,)``: scale, shift, original size, size, and
-    the seen part of the original.
+    It travels with the image through torchvision's v2 transforms, which update it; a transform that it cannot record
+    (rotation, perspective) raises an error. As a tensor it is float64 ``(12,)``: scale, shift, original size, size, and
+    the visible part of the original.
     """
 
     @classmethod
@@ -36,7 +36,7 @@ class Geometry(tv_tensors.TVTensor):
         return torch.tensor(values, dtype=torch.float64).as_subclass(cls)
 
     def _parts(self) -> tuple[list[float], ...]:
-        """Scale, shift, original size, size, and top, left, bottom, right of what is seen; rows before columns."""
+        """Scale, shift, original size, size, and top, left, bottom, right of the visible part; rows before columns."""
         values = self.tolist()
         return values[:2], values[2:4], values[4:6], values[6:8], values[8:]
 
@@ -48,29 +48,29 @@ class Geometry(tv_tensors.TVTensor):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the image as it is now [px]."""
+        """Height and width of the transformed image [px]."""
         height, width = self._parts()[3]
         return int(height), int(width)
 
     def boxes(self, boxes: Tensor) -> Tensor:
-        """Boxes of the original ``(..., 4)``, xyxy [px], as they lie in the image now (not clipped)."""
+        """Map boxes of the original ``(..., 4)``, xyxy [px], to the transformed image, without clipping."""
         return self._map(boxes, lambda v, scale, shift: v * scale + shift)
 
     def original_boxes(self, boxes: Tensor) -> Tensor:
-        """Boxes of the image ``(..., 4)``, xyxy [px], as they lie in the original: the inverse of :meth:`boxes`."""
+        """Map boxes of the image ``(..., 4)``, xyxy [px], to the original: the inverse of :meth:`boxes`."""
         return self._map(boxes, lambda v, scale, shift: (v - shift) / scale)
 
     def _map(self, boxes: Tensor, along: Callable[[Tensor, float, float], Tensor]) -> Tensor:
         (row_scale, column_scale), (row_shift, column_shift), *_ = self._parts()
         corners = boxes.double().reshape(*boxes.shape[:-1], 2, 2)
         x, y = along(corners[..., 0], column_scale, column_shift), along(corners[..., 1], row_scale, row_shift)
-        ends = torch.stack([x, y], dim=-1)  # of a flipped box the first corner is the last
+        ends = torch.stack([x, y], dim=-1)  # a flip swaps the corners
         return torch.cat([ends.amin(dim=-2), ends.amax(dim=-2)], dim=-1).to(boxes.dtype)
 
     def intrinsics(self, matrix: Tensor) -> Tensor:
-        """The camera matrix ``(3, 3)`` [px] of the image, from that of the original.
+        """The camera matrix ``(3, 3)`` [px] of the transformed image, from that of the original.
 
-        Of an image that is flipped it is that of the mirrored world: focal lengths stay positive.
+        For a flipped image it describes the mirrored scene: focal lengths stay positive.
         """
         (row_scale, column_scale), (row_shift, column_shift), *_ = self._parts()
         rows = [[column_scale, 0, column_shift], [0, row_scale, row_shift], [0, 0, 1]]
@@ -78,10 +78,10 @@ class Geometry(tv_tensors.TVTensor):
         return (torch.tensor(rows, dtype=torch.float64) @ matrix.double() * sides).to(matrix.dtype)
 
     def to_original(self, maps: Tensor, mode: Mode = "bilinear", fill: float = 0.0) -> Tensor:
-        """Maps of the image ``(..., H, W)`` at the size and place of the original.
+        """Resample maps of the image ``(..., H, W)`` to the original image.
 
-        Padding is left out before anything is interpolated, and what was cropped away is filled. Where there was
-        nothing but one resize this is ``F.interpolate(..., align_corners=False)``, bit for bit.
+        Padding is dropped before interpolation, and cropped parts are filled. After a resize alone this equals
+        ``F.interpolate(..., align_corners=False)``, bit for bit.
 
         Args:
             maps: At the image's :attr:`image_size`.
@@ -89,10 +89,13 @@ class Geometry(tv_tensors.TVTensor):
             fill: Value outside the part of the original that the image shows.
 
         Raises:
-            ValueError: The maps have another size than the image.
+            ValueError: The maps and the image differ in size.
         """
         if tuple(maps.shape[-2:]) != self.image_size:
-            raise ValueError(f"The map is {tuple(maps.shape[-2:])} (height, width), its image {self.image_size}.")
+            raise ValueError(
+                f"The map is {tuple(maps.shape[-2:])} (height, width), its image {self.image_size}; expected equal "
+                "sizes. Pass the map at the image's size."
+            )
         scale, shift, original, size, seen = self._parts()
         resized = torch.allclose(torch.tensor(_times(original, scale)), torch.tensor(size))
         if resized and shift == [0, 0] and seen == [0, 0, *original]:
@@ -100,7 +103,7 @@ class Geometry(tv_tensors.TVTensor):
         return self._axis_to_original(self._axis_to_original(maps, -2, mode, fill), -1, mode, fill)
 
     def _axis_to_original(self, maps: Tensor, dim: int, mode: Mode, fill: float) -> Tensor:
-        """One axis of :meth:`to_original`, which is one axis after the other; the other axis is left as it is."""
+        """One axis of :meth:`to_original`; the other axis is unchanged."""
         places, first, last, outside = self._axis(dim, maps.device)
         if mode == "nearest":
             found = maps.index_select(dim, places.floor().long().clamp(first, last))
@@ -111,20 +114,23 @@ class Geometry(tv_tensors.TVTensor):
         return found.index_fill(dim, outside, fill)
 
     def axis_places(self, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """From where bilinear :meth:`to_original` takes each row or column of the original, all on the CPU.
+        """The image rows or columns that bilinear :meth:`to_original` interpolates, for each of the original's.
 
         Args:
             dim: -2 for the rows, -1 for the columns.
 
         Returns:
-            Two of the image's, int64, which may be the same; the share of the second one, float64; and those of the
-            original that the image does not show.
+            On the CPU: indices of the two neighbours in the image, int64, possibly equal; the weight of the second,
+            float64; and the indices in the original that the image does not show.
         """
         places, first, last, outside = self._axis(dim, torch.device("cpu"))
         return *_neighbours(places, first, last), outside
 
     def _axis(self, dim: int, device: torch.device) -> tuple[Tensor, int, int, Tensor]:
-        """Where each row or column of the original lies, the first and the last that show it, and those not shown."""
+        """Image position of each original row or column, first and last image index that shows any, and those hidden.
+
+        Rows and columns are sampled at their centres, i + 0.5.
+        """
         scale, shift, original, _, seen = self._parts()
         axis = dim + 2
         middles = torch.arange(int(original[axis]), dtype=torch.float64, device=device) + 0.5
@@ -136,8 +142,8 @@ class Geometry(tv_tensors.TVTensor):
 
 
 def _neighbours(places: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels on both sides of each place, and the weight of the second one."""
-    low = (places - 0.5).clamp(first, last)
+    """The pixels on both sides of each position, and the weight of the second one."""
+    low = (places - 0.5).clamp(first, last)  # pixel i has its centre at i + 0.5
     left = low.floor().long()
     return left, (left + 1).clamp(max=last), low - left
 
@@ -146,7 +152,7 @@ def _interpolate(maps: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:
     if tuple(maps.shape[-2:]) == size:
         return maps
     batch = maps.reshape(-1, 1, *maps.shape[-2:])
-    if mode == "nearest":  # which PyTorch has for floats and bytes only
+    if mode == "nearest":  # PyTorch supports it for floats and bytes only
         values = batch if maps.is_floating_point() else batch.double()
         found = F.interpolate(values, size=size, mode="nearest-exact").to(maps.dtype)
         return found.reshape(*maps.shape[:-2], *size)
@@ -161,9 +167,9 @@ def _resized(geometry: Geometry, size: Any, *args: Any, **kwargs: Any) -> Geomet
 
 
 def _output_size(old: list[float], size: Any, max_size: int | None) -> list[int]:
-    """Height and width that torchvision's own resize comes to."""
+    """Height and width that torchvision's resize produces."""
     if isinstance(size, Sequence) and len(size) == 2:
-        return list(size)  # as it is; the probe takes milliseconds
+        return list(size)  # no probe needed, which takes milliseconds
     probe = torch.empty(1, int(old[0]), int(old[1]), device="meta")
     return list(V.resize_image(probe, size, antialias=False, max_size=max_size).shape[-2:])
 
@@ -173,7 +179,7 @@ def _times(values: list[float], by: list[float]) -> list[float]:
 
 
 def _cropped(geometry: Geometry, top: int, left: int, height: int, width: int) -> Geometry:
-    """A crop may reach beyond the image, as torchvision's does; what it adds is padding."""
+    """A crop may reach beyond the image, as in torchvision; the part outside is padding."""
     scale, shift, original, _, seen = geometry._parts()
     shift = [shift[0] - top, shift[1] - left]
     cropped = Geometry._make(scale, shift, original, (height, width), seen)
@@ -207,7 +213,7 @@ def _resized_crop(
 
 
 def _center_crop(geometry: Geometry, output_size: Any) -> Geometry:
-    """As torchvision: what is missing is padded first, one pixel more on the right and below where it is odd."""
+    """As in torchvision: a smaller image is padded first; an odd pixel goes to the right and below."""
     sides = [output_size] if isinstance(output_size, int) else list(output_size)
     height, width = sides * (3 - len(sides))
     down, across = max(0, height - geometry.image_size[0]), max(0, width - geometry.image_size[1])
@@ -219,8 +225,8 @@ def _center_crop(geometry: Geometry, output_size: Any) -> Geometry:
 def _refused(name: str) -> Callable[..., Geometry]:
     def refuse(geometry: Geometry, *args: Any, **kwargs: Any) -> Geometry:
         raise ValueError(
-            f"{name} cannot be recorded: results could not be brought back to the original image. Use resize, crop, "
-            "pad and flips, or leave the geometry out of what is transformed."
+            f"{name} cannot be recorded: results could not be mapped back to the original image. Use resize, crop, "
+            "pad and flips, or leave the geometry out of the transformed inputs."
         )
 
     return refuse
@@ -241,6 +247,6 @@ _KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {
     V.center_crop: _center_crop,
 } | {f: _refused(f.__name__) for f in (V.rotate, V.affine, V.perspective, V.elastic, V.five_crop, V.ten_crop)}
 
-# v2 hands a tensor type that it does not know through unchanged, without a word
+# v2 silently passes a tensor type without a kernel through unchanged
 for _function, _kernel in _KERNELS.items():
     V.register_kernel(_function, Geometry)(_kernel)

@@ -1,4 +1,4 @@
-"""From the cells of a map back to pixels."""
+"""From the cells of a feature map back to pixels."""
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,13 @@ from .upsampling import Upsampling
 
 
 def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """Upsample ``(B, C, rows, columns)`` to cells x reduction and cut it to the image's ``size`` (height, width) [px].
+    """Upsample ``(B, C, rows, columns)`` to cells x reduction and crop to the image's ``size`` (height, width) [px].
 
     Where the cells cover less than the image (27 x 14 of 384 px), the last pixels are repeated.
 
     Args:
         maps: The cells.
-        reduction: Pixels per cell, which need not be whole; those of all rows or columns together are.
+        reduction: Pixels per cell; may be fractional, but all rows together cover whole pixels, as do all columns.
         size: Height and width of the image [px].
         mode: bilinear or bicubic.
     """
@@ -28,7 +28,7 @@ def to_pixels(maps: Tensor, reduction: float, size: tuple[int, int], mode: str =
 
 @torch.no_grad()
 def scores_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
-    """Logits of an image's cells at its original size, ``(B, C, H, W)``, outside autograd."""
+    """Logits of the cells, upsampled to the original image, ``(B, C, H, W)``, without autograd."""
     upsampling = Upsampling.to_original(logits, reduction, geometry)
     scores = logits.new_empty(*logits.shape[:2], *upsampling.size)
     for maps, image in zip(logits, scores, strict=True):
@@ -39,9 +39,9 @@ def scores_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
 
 @torch.no_grad()
 def labels_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
-    """Index of the largest of :func:`scores_at`, ``(B, H, W)`` int64; of equal ones the first.
+    """Argmax of :func:`scores_at` over the classes, ``(B, H, W)`` int64; ties go to the first class.
 
-    A band of rows is upsampled at a time, to bound the memory.
+    One band of rows is upsampled at a time, to bound the memory.
     """
     upsampling = Upsampling.to_original(logits, reduction, geometry)
     labels = torch.empty(len(logits), *upsampling.size, dtype=torch.int64, device=logits.device)
@@ -52,9 +52,10 @@ def labels_at(logits: Tensor, reduction: float, geometry: Geometry) -> Tensor:
 
 
 def _first_largest(scores: Tensor) -> Tensor:
-    """``scores.argmax(dim=1)`` of ``(rows, C, W)``, which are overwritten, in a third of the time.
+    """``scores.argmax(dim=1)`` of ``(rows, C, W)`` in a third of the time; overwrites ``scores``.
 
-    Where one class alone reaches the maximum, its index is a sum; only ties are searched.
+    One product counts the classes that reach the maximum and sums their indices. For a single class the sum is the
+    argmax; only ties are searched.
     """
     classes = torch.arange(scores.shape[1], device=scores.device)
     reached = scores.eq_(scores.amax(dim=1, keepdim=True))  # 1 or 0

@@ -1,4 +1,4 @@
-"""Bilinear upsampling of one image's cells, a band of pixel rows at a time, so that no full-size map is ever held."""
+"""Bilinear upsampling of one image's cells, one band of pixel rows at a time, so that no full-size map is held."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from torch import Tensor
 from .axis_weights import AxisWeights
 from .record import Geometry
 
-_CHUNK = 2**20  # upsampled elements of one band: 4 MiB stay in the CPU's cache
+_CHUNK = 2**20  # upsampled elements of one band: 4 MiB fit in the CPU's cache
 _CHUNK_ELSEWHERE = 2**24  # 64 MiB keep a GPU busy
 
 
 @dataclass(frozen=True)
 class Band:
-    """Some rows of pixels, and the only rows of cells that they depend on.
+    """Some rows of pixels, and the rows of cells that they depend on.
 
     Args:
         pixels: The rows of pixels.
         cells: The rows of cells.
-        weights: Of these cells for these pixels.
+        weights: Weights of these cells for these pixels.
     """
 
     pixels: slice
@@ -29,17 +29,16 @@ class Band:
 
 
 class Upsampling:
-    """Bilinear upsampling as weights of the rows and of the columns, applied to a band of rows at a time.
+    """Bilinear upsampling as row weights and column weights, applied to one band of rows at a time.
 
-    Whatever resizes, crops, flips and pads it is made of are linear and separable, so their weights multiply to those
-    of one step. They are computed in float64. Memory and time grow with the pixels. A pixel's value depends on its
-    cells alone, to the last bit: not on the band, the batch, the channel or the number of threads, so equal scores stay
-    equal.
+    Resizes, crops, flips and pads are linear and separable, so their weights multiply to those of one step. The weights
+    are computed in float64. Memory and time grow with the pixels. A pixel's value depends on its cells alone, bit for
+    bit: not on the band, the batch, the channel or the number of threads, so equal scores stay equal.
 
     Args:
         rows: Weights of the rows of cells for each row of pixels.
         columns: Weights of the columns of cells for each column of pixels.
-        maps: What is going to be upsampled, ``(..., C, rows, columns)``: its channels, type and device.
+        maps: The maps to upsample, ``(..., C, rows, columns)``; only their shape, type and device are read.
 
     Attributes:
         size: Height and width of the result [px].
@@ -52,18 +51,18 @@ class Upsampling:
         self._column_taps = columns.taps(maps)
         chunk = _CHUNK if maps.device.type == "cpu" else _CHUNK_ELSEWHERE
         self._step = min(max(1, chunk // (maps.shape[-3] * self.size[1])), self.size[0])
-        # pages that are new for every band would take longer than the sums
+        # reused by every band: allocating new pages for each would take longer than the sums
         self._buffers = maps.new_empty(2, self._step, maps.shape[-3], self.size[1])
 
     @classmethod
     def to_image(cls, maps: Tensor, reduction: float, size: tuple[int, int]) -> "Upsampling":
-        """Cells x reduction, cut to ``size``, or the border repeated, as :func:`heads.geometry.resample.to_pixels`."""
+        """To cells x reduction, cropped or padded to ``size``, as :func:`heads.geometry.resample.to_pixels`."""
         rows, columns = _image_weights(maps, reduction, size)
         return cls(rows, columns, maps)
 
     @classmethod
     def to_original(cls, maps: Tensor, reduction: float, geometry: Geometry) -> "Upsampling":
-        """The same, and from there to the original image; beyond what the image shows, all is 0."""
+        """As :meth:`to_image`, then to the original image; pixels that the image does not show are 0."""
         rows, columns = _image_weights(maps, reduction, geometry.image_size)
         return cls(rows.to_original(geometry, -2), columns.to_original(geometry, -1), maps)
 
@@ -76,16 +75,16 @@ class Upsampling:
     def band(self, maps: Tensor, band: Band) -> Tensor:
         """A band of the upsampled ``maps`` (C, rows, columns), as ``(rows of pixels, C, W)``.
 
-        It may be written to, and is overwritten by the next one.
+        The result is a reused buffer: the caller may write to it, and the next call overwrites it.
         """
-        columns = maps[:, band.cells].permute(2, 1, 0).contiguous()  # whole rows are selected faster than columns
+        columns = maps[:, band.cells].permute(2, 1, 0).contiguous()  # index_select is faster on rows than on columns
         wide = _weighted(columns, self._column_taps).permute(1, 2, 0).contiguous()
         out, scratch = self._buffers[:, : len(band.weights)]
         return _weighted(wide, band.weights.taps(maps), out, scratch)
 
     def add_gradient(self, gradient: Tensor, of_band: Tensor, band: Band) -> None:
-        """Add to the ``gradient`` of the maps what :meth:`band` passes back from a band's."""
-        below = gradient[:, band.cells]
+        """Backward pass of :meth:`band`: add the gradient ``of_band`` to the ``gradient`` of the maps, in place."""
+        below = gradient[:, band.cells]  # a view of gradient
         for pixels, rows, matrix in band.weights.blocks(gradient):
             wide = (matrix.T @ of_band[pixels].reshape(len(matrix), -1)).view(-1, self.size[1])
             for across, columns, weights in self._column_blocks:
@@ -103,8 +102,8 @@ def _weighted(
 ) -> Tensor:
     """The weighted sum of entries of the first axis, ``(pixels, ...)``.
 
-    A product and a sum that are rounded one after the other: the fused ones and those of matrix products differ in the
-    last bit between the middle and the end of a row.
+    Product and sum are rounded separately. Fused multiply-adds and matrix products differ in the last bit between the
+    middle and the end of a row.
     """
     (index, weight), *others = taps
     shape = (-1, *[1] * (cells.ndim - 1))

@@ -1,4 +1,4 @@
-"""Losses that the tasks train with."""
+"""Training losses of the tasks."""
 
 from .depth import DepthAlignment, GradientLoss, ScaleShiftInvariantLoss, SigLoss, valid_depth
 from .normals import AngularLoss, UncertaintyLoss, valid_normals

@@ -1,4 +1,4 @@
-"""Losses of depth. A pixel counts where its label is finite and above 0; the others move neither value nor gradient."""
+"""Depth losses. A pixel is valid where its label is finite and above 0; others affect neither value nor gradient."""
 
 import math
 from typing import Literal
@@ -9,33 +9,33 @@ from torch import Tensor, nn
 from .alignment import scale_and_shift
 
 _EPS = 1e-3  # added to both depths before the logarithm [m]
-_SHIFT_SHARE = 0.15  # of the squared mean beside the variance: lambda = 0.85
+_SHIFT_SHARE = 0.15  # weight of the squared mean, added to the variance: lambda = 0.85
 _STRIDES = (1, 2, 4, 6)
-_OFFSET = 2  # pixels of the strided map between the two whose difference is compared
+_OFFSET = 2  # distance between the two compared pixels, in pixels of the strided map
 
 DepthAlignment = Literal["least_squares", "median"]
 
 
 def valid_depth(depth: Tensor, max_depth: float = math.inf) -> Tensor:
-    """Where there is a reading, of at most ``max_depth`` [m]: bool, of the same shape."""
+    """Where a label holds a reading of at most ``max_depth`` [m]: bool, of the same shape."""
     return depth.isfinite() & (depth > 0) & (depth <= max_depth)
 
 
 class SigLoss(nn.Module):
-    """Scale-invariant error of the logarithm of depth, over all valid pixels of a batch together.
+    """Scale-invariant error of log depth, over all valid pixels of a batch together.
 
     ``sqrt(var(g) + 0.15 * mean(g) ** 2)`` with ``g = log(depth + 0.001) - log(target + 0.001)`` and the unbiased
-    variance, which is 0 for a single pixel. In the first steps only ``sqrt(0.15) * |mean(g)|``, to find the scale.
+    variance, which is 0 for a single pixel. The first steps use ``sqrt(0.15) * |mean(g)|`` alone, to find the scale.
 
     Args:
-        max_depth: Readings above it do not count [m].
+        max_depth: Readings above it are ignored [m].
         warmup_steps: Training steps with the mean alone.
 
     Attributes:
-        steps: Training steps that :meth:`step` has counted; part of the state, so a resumed run goes on from there.
+        steps: Training steps counted by :meth:`step`; part of the state, so a resumed run continues from there.
 
     Source: AdaBins (arXiv:2011.14141); SigLoss of facebookresearch/dinov2 @ b8931f7, whose warm-up counts its calls and
-    forgets them in a resumed run, and which gives NaN where no pixel is valid.
+    restarts in a resumed run, and which returns NaN where no pixel is valid.
     """
 
     steps: Tensor
@@ -47,7 +47,7 @@ class SigLoss(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def step(self) -> None:
-        """Count a training step, once however many heads have had their loss in it."""
+        """Count a training step, once for all heads that compute their loss in it."""
         self.steps += 1
 
     def forward(self, depth: Tensor, target: Tensor) -> Tensor:
@@ -64,23 +64,24 @@ class SigLoss(nn.Module):
 
 
 def _root(square: Tensor) -> Tensor:
-    """The root, with a gradient of 0 at 0, where sqrt has none."""
+    """The square root, with a gradient of 0 at 0, where that of sqrt is infinite."""
+    # the inner where keeps 0 out of sqrt: its infinite gradient times 0 would be NaN
     return torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
 
 
 class GradientLoss(nn.Module):
-    """How far the steps of log depth differ from those of the label, down and across, at four strides.
+    """Difference between the gradients of predicted and true log depth, along both axes, at four strides.
 
     For each of the strides 1, 2, 4 and 6: the error ``e = log(depth + 0.001) - log(target + 0.001)`` of every stride-th
-    pixel, then the sum of ``|e[i] - e[i + 2]|`` along both axes where both pixels are valid, by the number of valid
-    pixels of the batch at that stride. The four are added.
+    pixel, then the sum of ``|e[i] - e[i + 2]|`` along both axes where both pixels are valid, divided by the number of
+    valid pixels of the batch at that stride. The four terms are added.
 
     Args:
-        max_depth: Readings above it do not count [m].
+        max_depth: Readings above it are ignored [m].
 
-    Source: MegaDepth (arXiv:1804.00607); GradientLoss of facebookresearch/dinov2 @ b8931f7 as it is meant, and as
-    mbanani/probe3d @ a1f1464 has it. DINOv2's own slices batch and channels in place of rows and columns, so that it is
-    0 for up to two images, and for more compares different images.
+    Source: MegaDepth (arXiv:1804.00607); GradientLoss of facebookresearch/dinov2 @ b8931f7 as intended there, and as
+    implemented in mbanani/probe3d @ a1f1464. DINOv2's own code slices batch and channels instead of rows and columns,
+    so it is 0 for up to two images and compares different images for more.
     """
 
     def __init__(self, max_depth: float = math.inf) -> None:
@@ -88,15 +89,16 @@ class GradientLoss(nn.Module):
         self.max_depth = max_depth
 
     def forward(self, depth: Tensor, target: Tensor) -> Tensor:
-        """The loss of depth ``(B, 1, H, W)`` [m], above 0; 0 where no two pixels are valid."""
+        """The loss of depth ``(B, 1, H, W)`` [m], above 0; 0 without a pair of valid pixels."""
         valid = valid_depth(target, self.max_depth)
+        # 1 in place of invalid values, whose logarithm could be NaN and spoil the gradient
         error = torch.log(torch.where(valid, depth, 1) + _EPS) - torch.log(torch.where(valid, target, 1) + _EPS)
         parts = [_steps(error[..., ::s, ::s], valid[..., ::s, ::s]) for s in _STRIDES]
         return torch.stack(parts).sum()
 
 
 def _steps(error: Tensor, valid: Tensor) -> Tensor:
-    """Sum of the differences along both axes by the number of valid pixels."""
+    """Sum of the differences along both axes, divided by the number of valid pixels."""
     total = error.new_zeros(())
     for dim in (-2, -1):
         count = max(0, error.shape[dim] - _OFFSET)
@@ -107,16 +109,16 @@ def _steps(error: Tensor, valid: Tensor) -> Tensor:
 
 
 class ScaleShiftInvariantLoss(nn.Module):
-    """Error of relative depth: of inverse depth up to a scale and a shift, which are found for each image.
+    """Error of relative depth: inverse depth up to a scale and a shift, which are fitted for each image.
 
-    ``least_squares``: the prediction is scaled and shifted to the label, and half the mean squared error is taken.
-    ``median``: both are shifted by their median and scaled by their mean absolute deviation from it, and half the mean
-    absolute error is taken; it is less moved by wrong labels. The mean is over an image's valid pixels, then over the
-    images that have some.
+    ``least_squares``: half the mean squared error after the prediction is scaled and shifted to the label.
+    ``median``: half the mean absolute error after both are shifted by their median and scaled by their mean absolute
+    deviation from it, which is more robust to wrong labels. The mean is over an image's valid pixels, then over the
+    images that have any.
 
     Args:
         alignment: least_squares or median.
-        max_depth: Readings above it do not count [m].
+        max_depth: Readings above it are ignored [m].
 
     Raises:
         ValueError: The alignment is unknown.
@@ -147,6 +149,6 @@ class ScaleShiftInvariantLoss(nn.Module):
 
 
 def _normalised(values: Tensor) -> Tensor:
-    """Shifted by the median and scaled by the mean absolute deviation; of equal values all are 0."""
+    """Shifted by the median and scaled by the mean absolute deviation; equal values become 0."""
     centred = values - values.median()
     return centred / centred.abs().mean().clamp(min=torch.finfo(values.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Losses of normals. A pixel counts where its label has a direction; the others move neither value nor gradient."""
+"""Losses of normals. A pixel is valid where its label has a direction; others affect neither value nor gradient."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_COSINE_LIMIT = 1 - 1e-4  # beyond it acos has no finite gradient
+_COSINE_LIMIT = 1 - 1e-4  # towards 1 the gradient of acos grows without bound
 
 
 def valid_normals(normal: Tensor) -> Tensor:
@@ -17,25 +17,25 @@ def valid_normals(normal: Tensor) -> Tensor:
 class AngularLoss(nn.Module):
     """Mean angle between predicted and true normals [rad] over all valid pixels of a batch together.
 
-    The cosine is held within 1 - 0.0001, so a perfect prediction has 0.0141.
+    The cosine is clamped to 1 - 0.0001 in magnitude, so a perfect prediction has a loss of 0.0141.
 
     Source: angular_loss of mbanani/probe3d @ a1f1464.
     """
 
     def forward(self, normal: Tensor, target: Tensor) -> Tensor:
-        """The loss of normals ``(B, 3, H, W)``, of any length above 0; 0 where no pixel is valid."""
+        """The loss of normals ``(B, 3, H, W)`` of any non-zero length; 0 where no pixel is valid."""
         valid = valid_normals(target)
         return _mean(_angle(_pixels(normal, valid), _pixels(target, valid)))
 
 
 class UncertaintyLoss(nn.Module):
-    """Negative log-likelihood of normals that are spread by the angle from the predicted one, of predicted sharpness.
+    """Negative log-likelihood of the angle between predicted and true normal, with a predicted sharpness ``kappa``.
 
-    ``log(1 + exp(-kappa * pi)) - log(kappa ** 2 + 1) + kappa * angle`` with ``kappa = elu(x) + 1.01``, x the fourth
-    channel, over all valid pixels of a batch together.
+    The mean of ``log(1 + exp(-kappa * pi)) - log(kappa ** 2 + 1) + kappa * angle`` over all valid pixels of a batch
+    together, with ``kappa = elu(x) + 1.01`` and x the fourth channel.
 
-    Source: Bae et al. (arXiv:2109.09881); angular_loss of mbanani/probe3d @ a1f1464. It holds the cosine as
-    :class:`AngularLoss` does.
+    Source: Bae et al. (arXiv:2109.09881); angular_loss of mbanani/probe3d @ a1f1464. The cosine is clamped as in
+    :class:`AngularLoss`.
     """
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:

@@ -13,23 +13,23 @@ TERMS = ("cross_entropy", "dice", "focal")
 
 
 class SegmentationLoss(nn.Module):
-    """Weighted sum of losses of the logits upsampled to the pixels; ignored pixels count in none of them.
+    """Weighted sum of losses on the logits upsampled to pixels; ignored pixels count in none of them.
 
-    Cross-entropy never holds the upsampled logits; Dice and focal loss do, and so cost several times the memory.
+    Cross-entropy never holds the upsampled logits; Dice and focal loss do, which takes several times the memory.
 
     Args:
         num_classes: Number of classes.
-        terms: Weight of each term; cross_entropy alone by default.
-        label_smoothing: Of the cross-entropy, as in ``F.cross_entropy``.
-        class_weights: Of the cross-entropy, one for each class, as in ``F.cross_entropy``.
+        terms: Weight of each term; by default cross_entropy alone.
+        label_smoothing: Label smoothing of the cross-entropy, as in ``F.cross_entropy``.
+        class_weights: Weight of each class in the cross-entropy, as in ``F.cross_entropy``.
         focal_gamma: Exponent of the focal loss.
 
     Raises:
         ValueError: A term is unknown, a number is out of range, or an option belongs to a term that is left out.
 
-    Source: Dice and focal loss are those of segmentation_models_pytorch: Dice over the batch, averaged over all classes
-    with 0 for those that do not occur; focal loss (arXiv:1708.02002) of one class against the rest, averaged over
-    classes and pixels, without alpha.
+    Source: Dice and focal loss are those of segmentation_models_pytorch: Dice over the batch, averaged over all
+    classes, with 0 for absent ones; focal loss (arXiv:1708.02002) of each class against the rest, averaged over classes
+    and pixels, without alpha.
     """
 
     def __init__(
@@ -60,32 +60,34 @@ class SegmentationLoss(nn.Module):
             idle |= {"label_smoothing": label_smoothing > 0, "class_weights": class_weights is not None}
         if any(idle.values()):
             raise ValueError(
-                f"{', '.join(name for name, is_set in idle.items() if is_set)} would change nothing: the loss has the "
-                f"terms {list(self.terms)}. Leave it out, or add the term: focal_gamma is of focal, the others of "
+                f"{', '.join(name for name, is_set in idle.items() if is_set)} has no effect: the loss has the terms "
+                f"{list(self.terms)}. Leave it out, or add its term: focal_gamma belongs to focal, the others to "
                 "cross_entropy."
             )
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
-        self.full_size: dict[str, nn.Module] = _full_size(self.terms, focal_gamma)  # losses that have no parameters
+        self.full_size: dict[str, nn.Module] = _full_size(
+            self.terms, focal_gamma
+        )  # a plain dict: they have no parameters
 
     def forward(self, logits: Tensor, mask: Tensor, reduction: float) -> Tensor:
         """The loss; 0 where every pixel is ignored.
 
         Args:
             logits: Logits of the cells ``(B, C, rows, columns)``.
-            mask: Class of each pixel ``(B, H, W)``, int64; 255 is ignored.
+            mask: Label map ``(B, H, W)``, int64; 255 is ignored.
             reduction: Pixels per cell.
 
         Raises:
-            ValueError: A label is no class.
+            ValueError: A label is not a class index.
         """
-        loss = logits.sum() * 0  # it has a gradient, whatever is ignored
+        loss = logits.sum() * 0  # has a gradient even where every pixel is ignored
         if "cross_entropy" in self.terms:
             weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
             loss = self.terms["cross_entropy"] * upsampled_cross_entropy(
                 logits, mask, reduction, class_weights=weights, label_smoothing=self.label_smoothing
             )
-        if self.full_size and (mask != IGNORE).any():  # the mean over no pixel is no number
+        if self.full_size and (mask != IGNORE).any():  # a mean over no pixel is NaN
             pixels = to_pixels(logits, reduction, (mask.shape[1], mask.shape[2]))
             for name, term in self.full_size.items():
                 loss = loss + self.terms[name] * term(pixels, mask)
@@ -93,10 +95,10 @@ class SegmentationLoss(nn.Module):
 
 
 def build_loss(num_classes: int, terms: Mapping[str, float] | None, **args: Any) -> SegmentationLoss:
-    """The loss from plain data.
+    """Build the loss from plain data.
 
     Raises:
-        ValueError: An argument is not one of the loss's, or out of range.
+        ValueError: An argument is unknown or out of range.
     """
     try:
         return SegmentationLoss(num_classes, terms, **args)
@@ -108,7 +110,7 @@ def _full_size(terms: Mapping[str, float], focal_gamma: float) -> dict[str, nn.M
     """The terms that need the upsampled logits."""
     if not {"dice", "focal"} & terms.keys():
         return {}
-    from segmentation_models_pytorch import losses  # slow to import, and needed for these alone
+    from segmentation_models_pytorch import losses  # slow to import, and needed for these terms only
 
     options: dict[str, Any] = {"mode": losses.MULTICLASS_MODE, "ignore_index": IGNORE}
     made = {"dice": losses.DiceLoss(**options), "focal": losses.FocalLoss(gamma=focal_gamma, **options)}

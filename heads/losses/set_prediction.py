@@ -1,4 +1,4 @@
-"""The loss of set prediction: every object is given to one query, and the other queries are to find nothing."""
+"""The loss of set prediction: each object is matched to one query, and the other queries should find nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,27 +12,27 @@ from ..geometry.boxes import corners
 from ..training.distributed import average_buffers
 
 WEIGHTS = {"classification": 2.0, "l1": 5.0, "giou": 2.0}
-"""Weights of DETR (arXiv:2005.12872, appendix A.4), and 2 for the focal loss (arXiv:2010.04159, section 5)."""
+"""DETR's weights (arXiv:2005.12872, appendix A.4), with 2 for the focal loss (arXiv:2010.04159, section 5)."""
 
-_EPS = 1e-12  # of the generalised IoU: torchvision's 1e-7 is no longer small beside a box of 4 px in 1000
-_WORST = 1e6  # cost of what is no number; the task says that the loss is none, with the images' names
+_EPS = 1e-12  # of the generalised IoU: torchvision's 1e-7 is too large next to the area of a box of 4 px in 1000
+_WORST = 1e6  # replaces a cost of NaN or infinity; the task then reports the loss with the image names
 
 
 @torch.no_grad()
 def match(
     logits: Tensor, boxes: Tensor, target: Mapping[str, Tensor], weights: Mapping[str, float] = WEIGHTS
 ) -> tuple[Tensor, Tensor]:
-    """Which query is to find which object of an image: the pairs with the lowest sum of costs, each index once.
+    """Match queries to the objects of an image: the pairs with the lowest total cost, each index at most once.
 
-    The cost of a pair is the weighted sum of how the focal loss changes where the query is given the object's class,
-    the L1 distance of the boxes, and the negative generalised IoU. Where there are more objects than queries, those
-    that cost most are given to none.
+    The cost of a pair is the weighted sum of the change in the focal loss when the query gets the object's class, the
+    L1 distance of the boxes, and the negative generalised IoU. With more objects than queries, the objects that cost
+    most stay unmatched.
 
     Args:
-        logits: Of each query and class ``(Q, C)``.
-        boxes: Of each query ``(Q, 4)``: centre x, centre y, width and height in [0, 1] of the image.
-        target: ``boxes`` ``(N, 4)`` likewise, and ``labels`` ``(N,)``.
-        weights: Of classification, l1 and giou.
+        logits: Logits of each query and class ``(Q, C)``.
+        boxes: Box of each query ``(Q, 4)``: centre x, centre y, width and height in [0, 1] of the image.
+        target: ``boxes`` ``(N, 4)`` in the same form, and ``labels`` ``(N,)``.
+        weights: Weights of classification, l1 and giou.
 
     Returns:
         Indices of queries and of objects, int64 ``(min(Q, N),)`` each.
@@ -52,21 +52,21 @@ def match(
 
 
 class SetPredictionLoss(nn.Module):
-    """Focal loss of every query's classes, L1 and generalised IoU of the boxes that objects are given to.
+    """Focal loss of every query's classes, L1 and generalised IoU losses of the matched queries' boxes.
 
-    Each is summed and divided by the number of objects in the batch, a mean over all processes, and at least 1. Every
-    layer of the decoder is matched and counted for itself.
+    Each is summed and divided by the number of objects in the batch, which is averaged over all processes and at
+    least 1. Every layer of the decoder is matched and counted separately.
 
     Args:
-        weights: Of classification, l1 and giou, in the loss and in the costs of :func:`match`; those that are left out
-            are :data:`WEIGHTS`.
+        weights: Weights of classification, l1 and giou, in the loss and in the costs of :func:`match`; missing ones
+            default to :data:`WEIGHTS`.
 
     Raises:
         ValueError: A weight is unknown or not above 0.
 
     Source: DETR (arXiv:2005.12872, section 3.1 and appendix A.2), with the focal loss (arXiv:1708.02002, alpha 0.25 and
-    gamma 2) of Deformable DETR (arXiv:2010.04159; fundamentalvision/Deformable-DETR @ 11169a6, whose costs and losses
-    these are up to the 1e-8 that it adds within logarithms).
+    gamma 2) of Deformable DETR (arXiv:2010.04159; fundamentalvision/Deformable-DETR @ 11169a6, with the same costs and
+    losses up to the 1e-8 that it adds within logarithms).
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
@@ -79,12 +79,12 @@ class SetPredictionLoss(nn.Module):
             )
 
     def forward(self, logits: Tensor, boxes: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Weighted losses by name; those of the layers before the last one end in the layer's number, from 0.
+        """Weighted losses by name; the names of all layers but the last end in the layer's index, from 0.
 
         Args:
-            logits: Of each layer, image, query and class ``(L, B, Q, C)``.
+            logits: Logits of each layer, image, query and class ``(L, B, Q, C)``.
             boxes: ``(L, B, Q, 4)``: centre x, centre y, width and height in [0, 1] of the image.
-            targets: Of each image: ``boxes`` ``(N, 4)`` likewise, and ``labels`` ``(N,)``.
+            targets: For each image ``boxes`` ``(N, 4)`` in the same form, and ``labels`` ``(N,)``.
         """
         count = logits.new_tensor(sum(len(t["labels"]) for t in targets))
         average_buffers([count])
@@ -96,7 +96,7 @@ class SetPredictionLoss(nn.Module):
         return losses
 
     def _of_layer(self, logits: Tensor, boxes: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Sums over the images; with no object the boxes' are 0, with a gradient of 0."""
+        """Sums over the images; without objects the box losses are 0, with a gradient of 0."""
         pairs = [match(*of_image, self.weights) for of_image in zip(logits, boxes, targets, strict=True)]
         image = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(pairs)])
         query = torch.cat([queries for queries, _ in pairs])

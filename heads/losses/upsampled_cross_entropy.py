@@ -10,7 +10,7 @@ from ..data.classes import IGNORE
 from ..geometry.upsampling import Upsampling
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # traced, its loop would be unrolled for each size
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # tracing would unroll its loop for each size
 def upsampled_cross_entropy(
     logits: Tensor,
     target: Tensor,
@@ -21,21 +21,21 @@ def upsampled_cross_entropy(
 ) -> Tensor:
     """``F.cross_entropy(to_pixels(logits, reduction, size), target, ignore_index=255)`` without the upsampled logits.
 
-    Value and gradient come from one pass over bands of pixel rows, in float32 (float64 for float64 logits) whatever
-    autocast says. Memory is that of a band. Where every pixel is ignored the loss is 0, as is its gradient.
+    Value and gradient come from one pass over bands of pixel rows, in float32 (float64 for float64 logits) even under
+    autocast. Memory is that of one band. Where every pixel is ignored, the loss and its gradient are 0.
 
     Args:
         logits: Logits of the cells ``(B, C, rows, columns)``.
-        target: Class of each pixel ``(B, H, W)``, integer; 255 is ignored.
+        target: Label map ``(B, H, W)``, integer; 255 is ignored.
         reduction: Pixels per cell.
         class_weights: Weight of each class ``(C,)``, as in ``F.cross_entropy``.
         label_smoothing: Share of the target that is spread over all classes, as in ``F.cross_entropy``.
 
     Returns:
-        The mean over the pixels that are not ignored, weighted by their classes' weights.
+        The mean over the pixels that are not ignored, weighted by class.
 
     Raises:
-        ValueError: A target is no class, or shapes or types do not fit.
+        ValueError: A label is not a class index, or shapes or types do not fit.
     """
     _check(logits, target, class_weights, label_smoothing)
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
@@ -46,7 +46,7 @@ def upsampled_cross_entropy(
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):
-    """The gradient is computed with the value, as it needs the same bands, and kept until it is asked for."""
+    """Computes the gradient in the forward pass, from the same bands, and keeps it for the backward pass."""
 
     @staticmethod
     def forward(
@@ -77,7 +77,8 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
 def _forward(
     logits: Tensor, target: Tensor, reduction: float, weights: Tensor, smoothing: float, gradient: Tensor | None
 ) -> Tensor:
-    """The loss; its gradient is added to ``gradient``, if there is one."""
+    """The loss; adds its gradient to ``gradient``, unless that is None."""
+    # the denominator of the mean, known before the first band; 1 where every pixel is ignored
     counts = torch.stack([(weights * _counts(labels, len(weights))).sum() for labels in target])
     total = counts.sum()
     scale = torch.where(total > 0, total, 1).reciprocal()
@@ -85,7 +86,7 @@ def _forward(
     losses = []
     for image, (maps, labels) in enumerate(zip(logits, target, strict=True)):
         for band in upsampling.bands():
-            scores = upsampling.band(maps, band)
+            scores = upsampling.band(maps, band)  # a reused buffer, which _band_loss turns into the gradient
             losses.append(_band_loss(scores, labels[band.pixels], weights * scale, smoothing, gradient is not None))
             if gradient is not None:
                 upsampling.add_gradient(gradient[image], scores, band)
@@ -97,20 +98,24 @@ def _counts(labels: Tensor, classes: int) -> Tensor:
 
 
 def _band_loss(scores: Tensor, labels: Tensor, weights: Tensor, smoothing: float, with_gradient: bool) -> Tensor:
-    """The summed loss of ``scores`` (rows, C, W), which are overwritten: by their gradient if it is asked for."""
+    """The summed loss of ``scores`` (rows, C, W); overwrites them, with their gradient if ``with_gradient``.
+
+    Per pixel ``whole * logsumexp(scores) - weight * scores[label] - sum(spread * scores)``, with ``weight`` for the
+    label, ``spread`` for every class by label smoothing, and ``whole`` the sum of all these weights.
+    """
     spread = weights * (smoothing / len(weights))
     ignored = labels == IGNORE
-    index = labels.long().masked_fill(ignored, 0)
-    weight = weights[index].masked_fill_(ignored, 0) * (1 - smoothing)  # (rows, W), as all that follows
+    index = labels.long().masked_fill(ignored, 0)  # ignored pixels read class 0, with weight 0
+    weight = weights[index].masked_fill_(ignored, 0) * (1 - smoothing)  # (rows, W), like all terms below
     index = index.unsqueeze(1)
-    scores -= scores.amax(dim=1, keepdim=True)
+    scores -= scores.amax(dim=1, keepdim=True)  # against overflow of exp; leaves the loss unchanged
     right = scores.gather(1, index).squeeze(1)
     others = torch.einsum("c,rcw->rw", spread, scores) if smoothing else torch.zeros_like(right)
-    total = scores.exp_().sum(dim=1)
+    total = scores.exp_().sum(dim=1)  # in place: scores now hold the exponentials
     whole = weight + spread.sum() * ~ignored
     loss = (whole * total.log() - weight * right - others * ~ignored).sum()
     if with_gradient:
-        scores *= (whole / total).unsqueeze(1)
+        scores *= (whole / total).unsqueeze(1)  # whole times softmax
         scores.scatter_add_(1, index, -weight.unsqueeze(1))
         if smoothing:
             scores -= spread.view(-1, 1) * (~ignored).unsqueeze(1)
@@ -121,7 +126,7 @@ def _check(logits: Tensor, target: Tensor, class_weights: Tensor | None, label_s
     if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target) or 0 in (*logits.shape, *target.shape):
         raise ValueError(
             f"logits are {tuple(logits.shape)} and target {tuple(target.shape)}; expected (B, C, rows, columns) and "
-            "(B, H, W), none of them 0."
+            "(B, H, W), with no side of 0."
         )
     if not logits.is_floating_point() or target.is_floating_point() or target.is_complex():
         raise ValueError(f"logits are {logits.dtype} and target {target.dtype}; expected floats and integers.")
