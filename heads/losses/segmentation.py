@@ -66,9 +66,8 @@ class SegmentationLoss(nn.Module):
             )
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
-        self.full_size: dict[str, nn.Module] = _full_size(
-            self.terms, focal_gamma
-        )  # a plain dict: they have no parameters
+        # a plain dict, not a ModuleDict: these losses have no parameters
+        self.full_size: dict[str, nn.Module] = _full_size(self.terms, focal_gamma)
 
     def forward(self, logits: Tensor, mask: Tensor, reduction: float) -> Tensor:
         """The loss; 0 where every pixel is ignored.

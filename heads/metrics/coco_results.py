@@ -1,4 +1,4 @@
-"""Detections as COCO's result format has them: one flat entry each, checked and written."""
+"""Detections in COCO's result format, one flat entry each: checked and written."""
 
 import json
 import math
@@ -13,18 +13,18 @@ from ..data.detection.instance_masks import mask_problem
 
 
 def check_results(results: Sequence[Entry], truth: Annotations, *, masks: bool = False) -> None:
-    """Refuse entries that a scorer would count wrongly without a word.
+    """Reject entries that a scorer would silently count wrongly.
 
-    pycocotools reads beyond run lengths that do not fill their image, and may never come back.
+    pycocotools reads past the end of run lengths that do not fill their image, and may never return.
 
     Args:
         results: ``image_id``, ``category_id``, ``bbox`` (left, top, width, height) [px], ``score``, and with masks
             ``segmentation``: run lengths, ``size`` (height, width) and ``counts`` as text.
-        truth: What they are compared with.
+        truth: The ground truth that they are scored against.
         masks: Whether every entry must have a mask.
 
     Raises:
-        ValueError: An entry is of an unknown image or category, lacks a part or holds what is no number.
+        ValueError: An entry names an unknown image or category, lacks a field or has an invalid value.
     """
     sizes = {image["id"]: [image["height"], image["width"]] for image in truth.images}
     categories = set(truth.category_ids)
@@ -41,13 +41,13 @@ def check_results(results: Sequence[Entry], truth: Annotations, *, masks: bool =
 
 
 def write_results(results: Sequence[Entry], path: Path) -> None:
-    """Write entries as json that ``pycocotools.coco.COCO.loadRes`` reads, with every digit of scores and boxes.
+    """Write entries as JSON that ``pycocotools.coco.COCO.loadRes`` reads, with all digits of scores and boxes.
 
-    pycocotools reads a list that is not empty only, and takes the box's area for that of a mask where an entry has
-    both: load it without the boxes for AP of masks by size.
+    ``loadRes`` fails on an empty list, and uses the area of the box for the mask where an entry has both: load the
+    entries without boxes for mask AP by size.
 
     Raises:
-        ValueError: An entry lacks a part or holds what is no number, or the file cannot be written.
+        ValueError: An entry lacks a field or has an invalid value, or the file cannot be written.
     """
     for place, entry in enumerate(results):
         if fault := _fault(entry, masks="segmentation" in entry):
@@ -57,7 +57,7 @@ def write_results(results: Sequence[Entry], path: Path) -> None:
 
 
 def _fault(entry: Entry, masks: bool) -> str | None:
-    """What is wrong with an entry, whatever it is compared with."""
+    """What is wrong with an entry by itself; ``None`` if nothing is."""
     ids, score, box = [entry.get("image_id"), entry.get("category_id")], entry.get("score"), entry.get("bbox")
     if not all(isinstance(i, int) for i in ids):
         return "expected whole numbers as ids"
@@ -68,7 +68,7 @@ def _fault(entry: Entry, masks: bool) -> str | None:
     mask = entry.get("segmentation")
     parts = (mask.get("size"), mask.get("counts")) if isinstance(mask, dict) else (None, None)
     if masks and not (isinstance(parts[0], list) and isinstance(parts[1], str)):
-        return "it has no segmentation that can be read; expected run lengths: a list as size, and counts as text"
+        return "it has no segmentation that can be read; expected run lengths: size as a list, and counts as text"
     return None
 
 

@@ -20,22 +20,22 @@ from .coco_results import check_results
 Kind = Literal["bbox", "segm"]
 Scorer = Literal["pycocotools", "faster_coco_eval"]
 
-MASK = "mask_"  # before the names of the scores of masks
-_AREAS = ("", "s", "m", "l")  # all, below 32^2 px, below 96^2 px, from there on
-_AP50, _AP75 = 0, 5  # places of IoU 0.5 and 0.75 among 0.5, 0.55, ..., 0.95
-_MOST = {False: (1, 10, 100), True: (300,)}  # detections that count, of COCO by image and class; of LVIS, below
-_AT_ONCE = 2_000_000  # images times classes, which take about 1 kB each in a scorer: all of COCO's, a tenth of LVIS's
-_ALMOST_ONE = 1 / (1 + np.spacing(1))
+MASK = "mask_"  # prefix of mask scores
+_AREAS = ("", "s", "m", "l")  # all; small, below 32^2 px; medium, below 96^2 px; large
+_AP50, _AP75 = 0, 5  # indices of IoU 0.5 and 0.75 in 0.5, 0.55, ..., 0.95
+_MOST = {False: (1, 10, 100), True: (300,)}  # detections that count: COCO's per image and class, LVIS's per image
+_AT_ONCE = 2_000_000  # images times classes in one run of a scorer, about 1 kB each: all of COCO, a tenth of LVIS
+_ALMOST_ONE = 1 / (1 + np.spacing(1))  # pycocotools' precision of a single correct detection
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares in [0, 1]; NaN where nothing is to be found.
+    """Scores in [0, 1]; NaN where there is no ground truth.
 
     Args:
         values: AP (mean over IoU 0.5 to 0.95), AP50, AP75; APs, APm, APl by area; AR1, AR10, AR100; ARs, ARm, ARl.
-            Of LVIS AR300 for the three, and APr, APc, APf by frequency. The same of masks as mask_AP and so on.
-        classes: AP, AP50 and AR100 (LVIS: AR300) of each class by its name, and mask_AP and so on.
+            For LVIS AR300 instead of these three AR, and APr, APc, APf by frequency. Mask scores have the prefix mask_.
+        classes: AP, AP50 and AR100 (LVIS: AR300) of each class by its name; mask scores have the prefix mask_.
     """
 
     values: dict[str, float]
@@ -51,29 +51,29 @@ def coco_scores(
     scorer: Scorer = "pycocotools",
     lvis: bool = False,
 ) -> Scores:
-    """Score detections as COCO does, or as LVIS does; nothing is printed, and nothing of truth or results changed.
+    """Score detections as COCO or LVIS does. Prints nothing, and leaves ``truth`` and ``results`` unchanged.
 
-    Both scorers give the same to the last digit. Masks are small, medium or large by their own area, as in detectron2
-    and mmdetection; pycocotools left to itself takes that of the box where a result has both. Crowds and the order of
-    equal scores are as in pycocotools: the lower image id first, within an image the order of ``results``.
+    Both scorers agree to the last digit. Masks are small, medium or large by their own area, as in detectron2 and
+    mmdetection; pycocotools alone uses the area of the box where a result has both. Crowds and the order of equal
+    scores follow pycocotools: the lower image id first, within an image the order of ``results``.
 
-    LVIS: of an image the 300 best detections count. Those of a class that the image was neither annotated with nor
-    found free of are left out; so are wrong ones of a class that is not annotated exhaustively there.
+    LVIS: the 300 best detections of an image count. Detections of a class that is neither annotated in the image nor
+    verified as absent are ignored; so are false positives of a class that is not annotated exhaustively there.
 
     Args:
-        truth: The annotations as their file has them.
+        truth: The annotations, as in their file.
         results: Entries of COCO's result format, see :func:`heads.metrics.coco_results.check_results`.
-        image_ids: Images that were looked at, with or without detections; nothing else is counted.
+        image_ids: Images that were evaluated, with or without detections; all others are ignored.
         kinds: Score boxes (bbox), masks (segm), or both.
         scorer: pycocotools, or faster_coco_eval (an extra; LVIS needs it).
         lvis: Score as LVIS does.
 
     Raises:
-        ValueError: An option is unknown, an entry of the results cannot be counted, an image is not in ``truth``, or
-            what LVIS needs is missing.
+        ValueError: An option is unknown, a result is invalid, an image is not in ``truth``, or a field that LVIS needs
+            is missing.
 
     Source: cocodataset/cocoapi and lvis-dataset/lvis-api @ 04e89fd; detectron2's coco_evaluation.py for the area of
-    masks. Apart from them the precision of a first right detection is 1, not 1 - 2^-52.
+    masks. Unlike theirs, the precision of a first correct detection is 1, not 1 - 2^-52.
     """
     check_scorer(scorer, lvis=lvis)
     if not kinds or set(kinds) - set(get_args(Kind)):
@@ -102,7 +102,7 @@ def coco_scores(
 
 
 def _looked_at(truth: Annotations, image_ids: set[int]) -> Annotations:
-    """These images alone; asked for none by their ids, the scorers would take all."""
+    """Only these images: given an empty list of image ids, the scorers would evaluate all images."""
     if unknown := image_ids - {image["id"] for image in truth.images}:
         raise ValueError(f"image_ids has {min(unknown)}, but {truth.source} has no such image. Pass ids of its images.")
     images = [image for image in truth.images if image["id"] in image_ids]
@@ -117,7 +117,7 @@ def _evaluate(
     if scorer == "faster_coco_eval":
         index, evaluation = _faster_coco_eval()
         options = {"lvis_style": lvis}
-    with redirect_stdout(io.StringIO()):  # pycocotools reports each step
+    with redirect_stdout(io.StringIO()):  # pycocotools prints each step
         pair = [_indexed(index, truth, a) for a in (_truth_entries(truth, kind), _result_entries(results, kind))]
         found = []
         for category_ids in _parts(truth):
@@ -126,20 +126,20 @@ def _evaluate(
             run.evaluate()
             run.accumulate()
             found.append((np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"])))
-    precision, recall = (np.concatenate(parts, axis=-3) for parts in zip(*found, strict=True))
-    # pycocotools adds 2^-52 to the number of detections, which only shows where it is 1
+    precision, recall = (np.concatenate(parts, axis=-3) for parts in zip(*found, strict=True))  # axis of the classes
+    # pycocotools adds 2^-52 to the number of detections, which is only visible where that number is 1
     return np.where(precision == _ALMOST_ONE, 1.0, precision), recall
 
 
 def _parts(truth: Annotations) -> list[list[int]]:
-    """Ids of as many classes as are scored at once: no class depends on another one, and each takes memory."""
+    """Class ids in groups that are scored together: classes are independent, and each takes memory."""
     ids, count = truth.category_ids, max(1, _AT_ONCE // max(1, len(truth.images)))
     return [ids[start : start + count] for start in range(0, len(ids), count)]
 
 
 def _faster_coco_eval() -> tuple[Any, Any]:
     try:
-        import faster_coco_eval  # type: ignore[import-untyped]  # an extra: of COCO pycocotools gives the same
+        import faster_coco_eval  # type: ignore[import-untyped]  # an extra: pycocotools gives the same for COCO
     except ImportError as error:
         raise ValueError(
             "scorer=faster_coco_eval needs faster-coco-eval: pip install 'siglip2-backbone[coco]'."
@@ -148,7 +148,7 @@ def _faster_coco_eval() -> tuple[Any, Any]:
 
 
 def _indexed(index: Any, truth: Annotations, annotations: list[Entry]) -> Any:
-    """A library's COCO object, made without its loadRes, which takes no empty list and writes into the entries."""
+    """A scorer's COCO object, built without ``loadRes``, which fails on an empty list and modifies the entries."""
     coco = index()
     coco.dataset = {"images": truth.images, "categories": truth.categories, "annotations": annotations}
     coco.createIndex()
@@ -156,15 +156,15 @@ def _indexed(index: Any, truth: Annotations, annotations: list[Entry]) -> Any:
 
 
 def _truth_entries(truth: Annotations, kind: Kind) -> list[Entry]:
-    """Copies, for scorers write into them; numbered from 1, as an annotation with id 0 would count as never found."""
+    """Copies, since scorers modify them. Ids start at 1: an annotation with id 0 would count as unmatched."""
     keys = ["image_id", "category_id", "bbox", "area", "iscrowd"] + ["segmentation"] * (kind == "segm")
     return [{"id": i} | {key: entry[key] for key in keys} for i, entry in enumerate(truth.annotations, start=1)]
 
 
 def _result_entries(results: Sequence[Entry], kind: Kind) -> list[Entry]:
-    """Copies with what a scorer needs besides: a number, and the area of the box or of the mask."""
+    """Copies with the fields that a scorer needs as well: an id, and the area of the box or of the mask."""
     key = "segmentation" if kind == "segm" else "bbox"
-    if kind == "segm":  # one by one: under numpy 2 pycocotools takes no more than 255 at once
+    if kind == "segm":  # one by one: under numpy 2 pycocotools accepts at most 255 at once
         areas = [int(run_lengths.area(entry[key])) for entry in results]
     else:
         areas = [entry[key][2] * entry[key][3] for entry in results]
@@ -176,7 +176,7 @@ def _result_entries(results: Sequence[Entry], kind: Kind) -> list[Entry]:
 
 
 def _best(results: list[Entry], count: int) -> list[Entry]:
-    """The highest scores of each image, whatever their class; faster-coco-eval counts as many for each class."""
+    """The highest scores of each image over all classes; faster-coco-eval would keep as many for each class."""
     images: dict[int, list[Entry]] = defaultdict(list)
     for entry in results:
         images[entry["image_id"]].append(entry)
@@ -184,9 +184,9 @@ def _best(results: list[Entry], count: int) -> list[Entry]:
 
 
 def _verified(truth: Annotations, results: list[Entry]) -> list[Entry]:
-    """Without those of which nobody has looked whether the image has their class.
+    """Drop results of a class that is neither annotated in the image nor verified as absent.
 
-    faster-coco-eval leaves them out as well, but only after it has asked for the sizes of images without truth.
+    faster-coco-eval drops them too, but first reads the sizes of images without ground truth.
     """
     looked_for = {(image["id"], category) for image in truth.images for category in image["neg_category_ids"]}
     looked_for |= {(annotation["image_id"], annotation["category_id"]) for annotation in truth.annotations}
@@ -221,16 +221,16 @@ def _by_class(precision: np.ndarray, recall: np.ndarray, most: int) -> list[dict
 
 
 def _mean(values: np.ndarray) -> float:
-    """Over what is defined; the scorers write -1 where nothing is to be found."""
+    """Mean of the defined values; the scorers write -1 where there is no ground truth."""
     values = values[values > -1]
     return float(values.mean()) if values.size else math.nan
 
 
 def check_scorer(scorer: Scorer, *, lvis: bool = False) -> None:
-    """Refuse a scorer that is unknown, not installed, or unable to score LVIS.
+    """Check a scorer before it is needed.
 
     Raises:
-        ValueError: It is.
+        ValueError: The scorer is unknown, not installed, or cannot score LVIS.
     """
     if scorer not in get_args(Scorer):
         raise ValueError(f"scorer is {scorer!r}; expected one of {', '.join(get_args(Scorer))}.")
@@ -241,9 +241,9 @@ def check_scorer(scorer: Scorer, *, lvis: bool = False) -> None:
 
 
 def _check_masks(truth: Annotations) -> None:
-    """Refuse masks that are none: whoever reads a file for its boxes does not look at them.
+    """Reject invalid masks, which are not checked when a file is read for its boxes.
 
-    pycocotools reads beyond run lengths that do not fill their image, and may never come back.
+    pycocotools reads past the end of run lengths that do not fill their image, and may never return.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth.images}
     for annotation in truth.annotations:
@@ -259,11 +259,11 @@ def _check_lvis(truth: Annotations) -> None:
         for key in ("neg_category_ids", "not_exhaustive_category_ids"):
             if key not in image:
                 raise ValueError(
-                    f"{truth.source} is not of LVIS: image {image['id']} has no {key}. Score it as COCO does."
+                    f"{truth.source} is not an LVIS file: image {image['id']} has no {key}. Score it as COCO does."
                 )
     for category in truth.categories:
         if category.get("frequency") not in ("r", "c", "f"):
             raise ValueError(
-                f"{truth.source} is not of LVIS: category {category['id']} has frequency "
+                f"{truth.source} is not an LVIS file: category {category['id']} has frequency "
                 f"{category.get('frequency')!r}; expected r, c or f. Score it as COCO does."
             )

@@ -1,4 +1,4 @@
-"""Scores of depth, taken for each image and then averaged."""
+"""Depth scores, computed per image and then averaged."""
 
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ Crop = Literal["none", "nyu_eigen", "kitti_eigen", "kitti_garg"]
 Alignment = Literal["none", "scale", "scale_and_shift", "inverse_scale_and_shift"]
 
 _NYU_SIZE, _NYU_ROWS, _NYU_COLUMNS = (480, 640), (45, 471), (41, 601)
-_KITTI = {  # first and last row and column by the label's height and width, cut down to integers
+_KITTI = {  # first and last row and column, as shares of the label's height and width, rounded down
     "kitti_eigen": ((0.3324324, 0.91351351), (0.0359477, 0.96405229)),
     "kitti_garg": ((0.40810811, 0.99189189), (0.03594771, 0.96405229)),
 }
@@ -23,15 +23,15 @@ DEPTH_SCORES = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "delta1"
 class DepthMetrics(PerImageMetric):
     """Errors of metric depth on the pixels whose label lies within a range, averaged over images.
 
-    AbsRel, SqRel [m], RMSE [m], RMSElog, log10, SILog (times 100) and delta1 to delta3, as :func:`depth_errors` has
-    them. The prediction is brought to the label by least squares where that is asked for, then held within the range.
+    AbsRel, SqRel [m], RMSE [m], RMSElog, log10, SILog (times 100) and delta1 to delta3, as in :func:`depth_errors`.
+    With an alignment the prediction is first fitted to the label by least squares. It is then clamped to the range.
 
     Args:
-        depth_range: A label counts above the first and below the second number [m].
-        crop: Part of the image that counts: all of it, Eigen's of NYU, Eigen's or Garg's of KITTI.
-        alignment: What is fitted to an image's labels before it is measured: nothing, a scale, or a scale and a shift;
-            or these two between the prediction and inverse depth, for relative depth (the fit is turned into depth).
-        options: Of torchmetrics.
+        depth_range: Valid labels lie above the first and below the second number [m].
+        crop: Part of the image that counts: all of it (none), Eigen's crop of NYU, Eigen's or Garg's crop of KITTI.
+        alignment: What is fitted to each image's label before scoring: nothing, a scale, or a scale and a shift; or a
+            scale and a shift to inverse depth, for relative depth (the fit is converted to depth).
+        options: Options of ``torchmetrics.Metric``.
 
     Raises:
         ValueError: An option is unknown or the range is empty.
@@ -60,19 +60,20 @@ class DepthMetrics(PerImageMetric):
 
         Args:
             prediction: Depth [m], or relative inverse depth for that alignment, ``(H, W)``.
-            target: Depth [m], ``(H, W)``; what is no number counts as no reading.
+            target: Depth [m], ``(H, W)``; NaN means no reading.
 
         Raises:
             ValueError: The two differ in size, or the crop does not fit.
         """
         if prediction.ndim != 2 or prediction.shape != target.shape:
             raise ValueError(
-                f"The prediction is {tuple(prediction.shape)}, its label {tuple(target.shape)}; expected one (H, W)."
+                f"The prediction is {tuple(prediction.shape)}, its label {tuple(target.shape)}; expected equal sizes, "
+                "(H, W)."
             )
         rows, columns = crop_slices(self.crop, (target.shape[0], target.shape[1]))
         prediction, target = prediction[rows, columns], target[rows, columns]
         low, high = self.depth_range
-        valid = (target > low) & (target < high)  # in the label's own type: as float64, 0.1 would lie above 0.1
+        valid = (target > low) & (target < high)  # in the label's dtype: as float64, float32's 0.1 is above 0.1
         if valid.any():
             truth = target[valid].double()
             self._add(depth_errors(self._fitted(prediction[valid].double(), truth), truth))
@@ -91,7 +92,7 @@ class DepthMetrics(PerImageMetric):
         return _numbers(prediction, low, high).clamp(low, high)
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores in float64 (NaN without an image), and the numbers of ``images`` counted and ``excluded``."""
+        """The scores in float64 (NaN without images), and the numbers of ``images`` counted and ``excluded``."""
         rows = self._rows()
         return {name: mean([row[i] for row in rows]) for i, name in enumerate(DEPTH_SCORES)} | self._counts()
 
@@ -121,7 +122,7 @@ def crop_slices(crop: Crop, size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of a label of this height and width [px] that count.
 
     Raises:
-        ValueError: NYU's crop is asked for on a label that is not 480 x 640.
+        ValueError: The crop is NYU's, but the label is not 480 x 640.
     """
     if crop == "none":
         return slice(None), slice(None)
@@ -134,15 +135,15 @@ def crop_slices(crop: Crop, size: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def check_depth_range(depth_range: tuple[float, float]) -> None:
-    """Refuse a range of depths that is empty or reaches 0.
+    """Check the range of valid depths.
 
     Raises:
-        ValueError: It does.
+        ValueError: The range is empty or includes 0.
     """
     if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < float("inf"):
         raise ValueError(f"depth_range is {list(depth_range)}; expected two distances above 0, the smaller one first.")
 
 
 def _numbers(prediction: Tensor, low: float, high: float) -> Tensor:
-    """What is no number becomes the lower bound, infinity the upper one."""
+    """Replace NaN and negative infinity by the lower bound, infinity by the upper one."""
     return prediction.nan_to_num(nan=low, posinf=high, neginf=low)

@@ -1,4 +1,4 @@
-"""Detections of a split, collected in every process and scored once."""
+"""Detections of a split, collected from all processes and scored once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,46 +12,46 @@ from ..training.distributed import from_first, gather_objects
 from .coco_scores import Kind, Scorer, Scores, coco_scores
 
 
-@dataclass(frozen=True, eq=False)  # torchmetrics hashes what a metric holds
+@dataclass(frozen=True, eq=False)  # hashable, as torchmetrics hashes a metric's state
 class _Image:
-    """What was found in an image: entries of COCO's result format, none if it was looked at in vain."""
+    """Detections of an image: entries of COCO's result format, empty if nothing was detected."""
 
     id: int
     entries: list[Entry]
 
 
 class DetectionResults(Metric):
-    """What was found in which image. :func:`scores_of` scores it: that needs the truth, which no process moves here."""
+    """Detections by image. :func:`scores_of` scores them with the ground truth, which is not part of the state."""
 
     full_state_update = True
     images: list[_Image]
 
     def __init__(self) -> None:
-        super().__init__(sync_on_compute=False)  # tensors would be needed; see gathered
+        super().__init__(sync_on_compute=False)  # torchmetrics syncs only tensors; see gathered
         self.add_state("images", [], dist_reduce_fx=None)
 
     def update(self, image_id: int, entries: Sequence[Entry]) -> None:
-        """Count an image as looked at.
+        """Count an image as evaluated.
 
         Args:
-            image_id: Its id.
-            entries: What was found in it, from the highest score down; may be empty.
+            image_id: Id of the image.
+            entries: Its detections in descending order of score; may be empty.
 
         Raises:
-            ValueError: An entry is of another image.
+            ValueError: An entry belongs to another image.
         """
         for entry in entries:
             if entry.get("image_id") != image_id:
                 raise ValueError(
-                    f"A result of image {image_id} has image_id {entry.get('image_id')}; expected its own."
+                    f"A result of image {image_id} has image_id {entry.get('image_id')}; expected {image_id}."
                 )
         self.images.append(_Image(image_id, list(entries)))
 
     def gathered(self) -> tuple[list[Entry], list[int]]:
-        """Entries of all processes, and the images that they have looked at: both by image id, each image once.
+        """Entries of all processes and the images that they evaluated, both by image id, each image once.
 
-        Of an image that was seen twice the lowest process's first entries count. So the order, which decides between
-        equal scores, is the same however the images are spread. All processes must call this.
+        For an image that was evaluated twice, the first entries of the lowest rank count. The order, which decides
+        between equal scores, thus does not depend on how the images are distributed. All processes must call this.
         """
         images: dict[int, list[Entry]] = {}
         for seen in gather_objects([(image.id, image.entries) for image in self.images]):
@@ -64,7 +64,7 @@ class DetectionResults(Metric):
         return self.gathered()
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = ()) -> nn.Module:
-        """Moving the task to a device moves no entries."""
+        """Skip the entries when the task moves to another device."""
         return super()._apply(fn, exclude_state=(*exclude_state, "images"))
 
 
@@ -76,11 +76,11 @@ def scores_of(
     scorer: Scorer = "pycocotools",
     lvis: bool = False,
 ) -> Scores:
-    """The scores of all processes' results; the first one computes them for all. All processes must call this.
+    """The scores of all processes' results, computed by the first process for all. All processes must call this.
 
     Args:
         gathered: What :meth:`DetectionResults.gathered` returns.
-        truth: The annotations as their file has them.
+        truth: The annotations, as in their file.
         kinds: As in :func:`coco_scores`.
         scorer: As in :func:`coco_scores`.
         lvis: As in :func:`coco_scores`.

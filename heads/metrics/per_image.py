@@ -1,4 +1,4 @@
-"""Scores that are taken for each image and then averaged."""
+"""Scores that are computed per image and then averaged."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class PerImageMetric(Metric):
-    """Keeps a few float64 numbers of each image, so that their mean is the same however the images are spread.
+    """Keeps a few float64 numbers per image, so that their mean does not depend on how the images are distributed.
 
-    The sums are exact to the last bit (``math.fsum``): several processes give what one gives.
+    The sums are exact to the last bit (``math.fsum``): several processes give the same result as one.
 
     Args:
-        columns: Numbers of an image.
-        options: Of torchmetrics.
+        columns: Numbers per image.
+        options: Options of ``torchmetrics.Metric``.
 
     Attributes:
-        excluded: Images without a valid pixel; they are in no mean.
+        excluded: Images without a valid pixel; no mean includes them.
     """
 
     full_state_update = False
@@ -44,7 +44,7 @@ class PerImageMetric(Metric):
         return {"images": torch.tensor(len(self._rows())), "excluded": self.excluded}
 
     def _rows(self) -> list[list[float]]:
-        """The numbers of each image, image by image."""
+        """The numbers of each image, one row per image."""
         if len(self.values) == 0:
             return []
         rows: list[list[float]] = dim_zero_cat(self.values).view(-1, self.columns).tolist()
@@ -52,5 +52,5 @@ class PerImageMetric(Metric):
 
 
 def mean(values: Sequence[float]) -> Tensor:
-    """Their mean in float64, of the exact sum; NaN where there are none."""
+    """Mean in float64, from the exact sum; NaN without values."""
     return torch.tensor(math.fsum(values) / len(values) if values else math.nan, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Scores of semantic segmentation from one confusion matrix over the split."""
+"""Scores of semantic segmentation, from one confusion matrix over the split."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from ..geometry.resample import labels_at
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
-    """Confusion matrix (rows truth, columns prediction), with the scores that come from it.
+    """Confusion matrix (rows: ground truth, columns: prediction) and the scores derived from it.
 
-    Ignored pixels are left out. ``mIoU`` averages TP / (TP + FP + FN) over the classes that occur in truth or
-    prediction, as mmsegmentation does (nanmean); ``mAcc`` averages TP / (TP + FN) over the classes that occur in truth.
-    torchmetrics' own segmentation.MeanIoU averages over images and is another number.
+    Ignored pixels are left out. ``mIoU`` averages TP / (TP + FP + FN) over the classes that occur in the ground truth
+    or the prediction, as mmsegmentation does (nanmean); ``mAcc`` averages TP / (TP + FN) over the classes that occur in
+    the ground truth. torchmetrics' segmentation.MeanIoU averages over images and gives a different number.
 
     Args:
         num_classes: Number of classes.
@@ -31,21 +31,21 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             logits: ``(C, rows, columns)``.
             reduction: Pixels per cell.
             geometry: What was done to the image.
-            mask: Label of the original image, ``(H, W)``, 255 = ignore.
+            mask: Label map of the original image, ``(H, W)``, 255 = ignore.
 
         Raises:
-            ValueError: The label has another size than the original image.
+            ValueError: The label map and the original image differ in size.
         """
         if tuple(mask.shape) != geometry.original_size:
             raise ValueError(
                 f"The label is {tuple(mask.shape)} (height, width), its original image {geometry.original_size}; "
-                "labels are not resized."
+                "expected equal sizes. Labels are not resized."
             )
         self.update(labels_at(logits[None], reduction, geometry), mask[None])
 
     def scores(self) -> dict[str, Tensor]:
         """``mIoU``, ``mAcc`` and ``pixel_acc`` in [0, 1], and ``IoU`` and ``acc`` per class (NaN where undefined)."""
-        matrix = self.compute().double().reshape(self.num_classes, self.num_classes)  # torchmetrics squeezes one class
+        matrix = self.compute().double().reshape(self.num_classes, self.num_classes)  # squeezed for one class
         hits, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou, acc = hits / (truth + predicted - hits), hits / truth
         return {

@@ -380,7 +380,7 @@ def test_truth_that_is_not_of_lvis_is_refused(change):
     truth, results = lvis()
     for entry in (*truth.images, *truth.categories):
         entry.pop(change, None)
-    with pytest.raises(ValueError, match=rf"truth\.json is not of LVIS: (image|category) 1 has .*{change}"):
+    with pytest.raises(ValueError, match=rf"truth\.json is not an LVIS file: (image|category) 1 has .*{change}"):
         coco_scores(truth, results, [1, 2], scorer="faster_coco_eval", lvis=True)
 
 

@@ -63,7 +63,7 @@ def test_a_task_moves_with_results_in_it(results):
 
 
 def test_results_of_another_image_are_refused():
-    with pytest.raises(ValueError, match="A result of image 1 has image_id 2; expected its own"):
+    with pytest.raises(ValueError, match="A result of image 1 has image_id 2; expected 1"):
         DetectionResults().update(1, [entry(2)])
     with pytest.raises(ValueError, match="A result of image 1 has image_id None"):
         DetectionResults().update(1, [{"score": 1.0}])

@@ -98,5 +98,7 @@ def test_the_order_of_the_images_changes_no_bit():
 
 
 def test_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"The prediction is \(4, 2, 2\), its label \(4, 2, 2\); expected one \(3, H"):
+    with pytest.raises(
+        ValueError, match=r"The prediction is \(4, 2, 2\), its label \(4, 2, 2\); expected equal sizes, \(3, H"
+    ):
         NormalsMetrics().update(torch.ones(4, 2, 2), torch.ones(4, 2, 2))
