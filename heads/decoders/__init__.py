@@ -1,4 +1,4 @@
-"""Decoders: from a list of maps to logits. Each sees nothing of the backbone but channels and reductions."""
+"""Decoders: from a list of feature maps to logits. A decoder only knows the backbone's channels and reductions."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,10 +21,10 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
 def build_decoder(
     name: str, channels: Sequence[int], reductions: Sequence[int], out_channels: int, /, **args: object
 ) -> nn.Module:
-    """A decoder by name.
+    """Build a decoder by name.
 
     Raises:
-        ValueError: The name is unknown or an argument is not one of the decoder's.
+        ValueError: The name is unknown, or the decoder has no such argument.
     """
     if name not in DECODERS:
         raise ValueError(f"decoder is {name!r}; expected one of {', '.join(DECODERS)}.")

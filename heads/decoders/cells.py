@@ -1,8 +1,8 @@
-"""Pixels per cell of what a decoder puts out."""
+"""Pixels per cell of a decoder's output."""
 
 
 def finer(reduction: float, factor: int) -> int | float:
-    """Pixels per cell after upsampling by a factor; 14 px by 4 are 3.5, which need not be whole.
+    """Pixels per cell after upsampling by a factor; may be fractional, as 14 px by 4 gives 3.5.
 
     Raises:
         ValueError: The factor is below 1.

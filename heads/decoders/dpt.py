@@ -1,4 +1,4 @@
-"""The DPT decoder: four maps of one resolution are made a pyramid and fused from coarse to fine."""
+"""The DPT decoder: turns four maps of one resolution into a pyramid and fuses it from coarse to fine."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ _STAGES = 4
 
 
 class DptDecoder(nn.Module):
-    """Reassemble, fuse, and two convolutions: logits at an eighth of the maps' reduction (2 px for patches of 16).
+    """Reassembly, fusion and two convolutions: logits at an eighth of the maps' reduction (2 px for patches of 16).
 
-    On one layer, that layer is read four times, as Perception Encoder does (arXiv:2504.13181).
+    A single layer is read four times, as in Perception Encoder (arXiv:2504.13181).
 
     Source: DPT (arXiv:2103.13413), with the trunk of facebookresearch/dinov2 @ b8931f7 and of google-deepmind/tips @
-    4db271d. Two things differ. There is no readout: a pooled token comes concatenated to the maps and goes through the
-    first convolution like any other channel. And each fusion upsamples to the size of the next map, where theirs
-    doubles and stretches that map; they are the same where the maps have an even number of rows and columns, and cells
-    keep their place where not. The output is TIPS's (3 x 3 and 1 x 1 convolution) with DINOv2's ReLU between the two.
+    4db271d. Two things differ. There is no readout: a pooled token is concatenated to the maps and goes through the
+    first convolution like any other channel. Each fusion upsamples to the size of the next map, where theirs doubles
+    and resizes that map; both agree for maps with an even number of rows and columns, and cells keep their position for
+    others. The output is TIPS's (3 x 3 and 1 x 1 convolution) with DINOv2's ReLU between the two.
 
     Args:
         channels: Channels of the maps: four, or one.
@@ -33,7 +33,7 @@ class DptDecoder(nn.Module):
         reduction: Pixels per cell of the logits.
 
     Raises:
-        ValueError: There are neither four maps nor one, they differ in their reductions, or a width is not positive.
+        ValueError: The number of maps is not four or one, their reductions differ, or a width is not positive.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DptDecoder(nn.Module):
 
 
 def _reassemble(channels: int, width: int, stage: int) -> nn.Sequential:
-    """Another width, and 4, 2, 1 or 1/2 times the resolution."""
+    """Change the width, and scale the resolution by 4, 2, 1 or 1/2."""
     resize = (
         nn.ConvTranspose2d(width, width, kernel_size=4, stride=4),
         nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
@@ -89,11 +89,11 @@ def _reassemble(channels: int, width: int, stage: int) -> nn.Sequential:
 
 
 class Fusion(nn.Module):
-    """Add a finer map to what has been fused of the coarser ones, and upsample.
+    """Add a finer map to the fused coarser ones, and upsample.
 
     Args:
         features: Channels.
-        alone: It is the coarsest map, and there is nothing to add it to.
+        alone: Whether this is the coarsest map, with no coarser one to add to.
     """
 
     def __init__(self, features: int, *, alone: bool) -> None:
@@ -111,7 +111,7 @@ class Fusion(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Twice ReLU and a 3 x 3 convolution, added to the input.
+    """Two ReLUs, each before a 3 x 3 convolution, added to the input.
 
     Args:
         features: Channels.
@@ -123,6 +123,6 @@ class ResidualUnit(nn.Module):
         self.second = nn.Conv2d(features, features, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of the same shape."""
+        """A map of the same shape."""
         added: Tensor = x + self.second(F.relu(self.first(F.relu(x))))
         return added

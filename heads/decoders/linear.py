@@ -1,4 +1,4 @@
-"""The linear probe, on one layer or on several."""
+"""The linear probe on one or several layers."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ class LinearDecoder(nn.Module):
     """Dropout, BatchNorm, then a 1 x 1 convolution, on the concatenated maps.
 
     Source: BNHead of facebookresearch/dinov2 @ b8931f7 (``eval/segmentation/models/decode_heads/linear_head.py``), with
-    the initialisation N(0, 0.01) of DINOv3's, whose dropout is 0.1. Depth with ``upsample=4`` and no
-    BatchNorm is DINOv2's (``eval/depth/models/decode_heads/linear_head.py``, whose norm is commented out).
+    the initialisation N(0, 0.01) of DINOv3, whose dropout is 0.1. Depth with ``upsample=4`` and no BatchNorm is
+    DINOv2's (``eval/depth/models/decode_heads/linear_head.py``, whose norm is commented out).
 
     Args:
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, the same for all.
         out_channels: Channels of the logits.
-        dropout: Share of the channels that training drops first.
+        dropout: Share of the channels that training drops.
         batch_norm: Normalise the channels.
         upsample: Factor by which the features are upsampled bilinearly before the convolution.
 
@@ -28,7 +28,7 @@ class LinearDecoder(nn.Module):
         reduction: Pixels per cell of the logits.
 
     Raises:
-        ValueError: The maps differ in their reductions, or a number is out of range.
+        ValueError: The maps' reductions differ, or a number is out of range.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class LinearDecoder(nn.Module):
         self.norm = nn.BatchNorm2d(sum(channels)) if batch_norm else nn.Identity()
         self.classifier = nn.Conv2d(sum(channels), out_channels, kernel_size=1)
         nn.init.normal_(self.classifier.weight, std=0.01)
-        self.classifier.bias.data.zero_()  # type: ignore[union-attr]  # Conv2d has one by default
+        self.classifier.bias.data.zero_()  # type: ignore[union-attr]  # Conv2d has a bias by default
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Logits ``(B, out_channels, rows, columns)``, by ``upsample`` more rows and columns than the maps have."""
+        """Logits ``(B, out_channels, rows, columns)``, with ``upsample`` times the rows and columns of the maps."""
         x = self.norm(self.dropout(torch.cat(maps, dim=1)))
         if self.upsample > 1:
             x = F.interpolate(x, scale_factor=self.upsample, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""From a decoder's logits to depth or normals of the cells."""
+"""From a decoder's logits to the depth or normals of the cells."""
 
 from typing import Literal, get_args
 
@@ -14,18 +14,18 @@ _FLOOR = 0.1  # added to every bin's weight, so that each has a gradient through
 class DepthHead(nn.Module):
     """Depth of the cells from a decoder's logits.
 
-    ``bins``: so many depths, spread evenly over the range, are averaged with the weights ``relu(logit) + 0.1``; what is
-    interpolated later is this average, not the logits. ``regression``: the range times the logit's sigmoid.
-    ``relative``: the logit itself, which stands for inverse depth up to a scale and a shift.
+    ``bins``: the average of depths spaced evenly over the range, with the weights ``relu(logit) + 0.1``; this average
+    is interpolated later, not the logits. ``regression``: the logit's sigmoid, scaled to the range. ``relative``: the
+    logit itself, as inverse depth up to a scale and a shift.
 
     Source: facebookresearch/dinov2 @ b8931f7 (``eval/depth/models/decode_heads/decode_head.py``: classify with UD bins
     and linear norm; scale_up), after AdaBins (arXiv:2011.14141); MiDaS (arXiv:1907.01341) for the last.
 
     Args:
-        decoder: Puts out :meth:`logits` channels.
+        decoder: Decoder with :meth:`logits` output channels.
         output: bins, regression or relative.
         depth_range: Nearest and farthest depth [m].
-        bins: How many depths are averaged.
+        bins: Number of depths that are averaged.
 
     Attributes:
         reduction: Pixels per cell.
@@ -45,15 +45,15 @@ class DepthHead(nn.Module):
 
     @staticmethod
     def logits(output: DepthOutput, bins: int = 256) -> int:
-        """Channels that the decoder puts out.
+        """Number of channels that the decoder must output.
 
         Raises:
-            ValueError: The output is unknown, or there are less than two bins.
+            ValueError: The output is unknown, or there are fewer than two bins.
         """
         if output not in get_args(DepthOutput):
             raise ValueError(f"output is {output!r}; expected one of {', '.join(get_args(DepthOutput))}.")
         if bins < 2:
-            raise ValueError(f"bins is {bins}; expected at least 2, one at either end of depth_range.")
+            raise ValueError(f"bins is {bins}; expected at least 2, one at each end of depth_range.")
         return bins if output == "bins" else 1
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -70,10 +70,10 @@ class DepthHead(nn.Module):
 
 
 class NormalsHead(nn.Module):
-    """Normals of the cells from a decoder's logits: its first three channels, made unit length.
+    """Normals of the cells from a decoder's logits: the first three channels, normalised to unit length.
 
     Args:
-        decoder: Puts out three channels, or four: the last one tells how sharp a normal is, see
+        decoder: Decoder with three output channels, or four: the last one is the sharpness of a normal, see
             :class:`heads.losses.UncertaintyLoss`.
 
     Attributes:
@@ -86,6 +86,6 @@ class NormalsHead(nn.Module):
         self.reduction = decoder.reduction
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Normals, and what is left of the logits, ``(B, 3 or 4, rows, columns)``."""
+        """Normals and the remaining logits, ``(B, 3 or 4, rows, columns)``."""
         logits: Tensor = self.decoder(maps)
         return torch.cat([F.normalize(logits[:, :3], dim=1), logits[:, 3:]], dim=1)

@@ -1,4 +1,4 @@
-"""Decoders of hierarchical networks, on any maps: UPerNet, Segformer's and the semantic FPN."""
+"""Decoders of hierarchical networks, for any maps: UPerNet, Segformer's and the semantic FPN."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 class PyramidDecoder(nn.Module):
     """A trunk on four maps with 4, 8, 16 and 32 px per cell, dropout, and a 1 x 1 convolution: logits at 4 px.
 
-    Maps of other reductions are resampled to these without parameters. Cells keep their place, also where patches of 14
-    or sizes that 32 does not divide make one level end before another: all end at the same pixel, and what lies beyond
-    the maps repeats their border. One map is read four times, as ViTDet does (arXiv:2203.16527).
+    Maps of other reductions are resampled to these without parameters. Cells keep their position even where patches of
+    14 px or sizes not divisible by 32 make one level end before another: all levels end at the same pixel, and beyond
+    the maps their border is repeated. A single map is read four times, as in ViTDet (arXiv:2203.16527).
 
     Args:
         trunk: A decoder of segmentation_models_pytorch.
@@ -49,10 +49,11 @@ class PyramidDecoder(nn.Module):
         initialize_head(self.classifier)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Logits ``(B, out_channels, rows, columns)`` with 4 px per cell, a multiple of 8 each way."""
+        """Logits ``(B, out_channels, rows, columns)`` with 4 px per cell; rows and columns are multiples of 8."""
         levels = self._levels(_four(maps))
         batch, _, rows, columns = levels[0].shape
-        # segmentation_models_pytorch expects an image and a map with 2 px per cell before these, and reads sizes alone
+        # segmentation_models_pytorch expects an image and a map with 2 px per cell first, but reads only their sizes:
+        # expand() gives one element of memory any size
         image = levels[0].new_empty(1).expand(batch, 1, 4 * rows, 4 * columns)
         logits: Tensor = self.classifier(self.dropout(self.trunk([image, image[:, :0], *levels])))
         return logits
@@ -60,15 +61,16 @@ class PyramidDecoder(nn.Module):
     def _levels(self, maps: list[Tensor]) -> list[Tensor]:
         height, width = (min(m.shape[dim] * r for m, r in zip(maps, self.reductions, strict=True)) for dim in (-2, -1))
         coarsest = STRIDES[-1]
+        # -(-a // b) rounds up: the common size of all levels, in pixels
         whole = (-(-height // coarsest) * coarsest, -(-width // coarsest) * coarsest)
         return [resample_map(m, r, s, whole) for m, r, s in zip(maps, self.reductions, STRIDES, strict=True)]
 
 
 def _four(items: Sequence[Item]) -> list[Item]:
-    """One for each level; one alone is for all of them.
+    """One item per level; a single item is used for all levels.
 
     Raises:
-        ValueError: There are neither four nor one.
+        ValueError: The number of items is not four or one.
     """
     if len(items) not in (1, len(STRIDES)):
         raise ValueError(
@@ -79,7 +81,7 @@ def _four(items: Sequence[Item]) -> list[Item]:
 
 
 def _trunk_channels(channels: Sequence[int], features: int) -> list[int]:
-    """Channels by stride as the trunks want them, from the image's to 32 px; they skip the first two.
+    """Channels by stride as the trunks expect them, from the image to 32 px; they skip the first two.
 
     Raises:
         ValueError: ``features`` is not positive.
@@ -90,7 +92,7 @@ def _trunk_channels(channels: Sequence[int], features: int) -> list[int]:
 
 
 class WidthDecoder(PyramidDecoder):
-    """A decoder of whose trunk nothing but the width is chosen; subclasses define ``build_trunk``.
+    """A decoder whose trunk is configured by its width alone; subclasses define ``build_trunk``.
 
     Args:
         channels: Channels of the maps, fine to coarse: four, or one.
@@ -100,7 +102,7 @@ class WidthDecoder(PyramidDecoder):
         dropout: Share of channels that training drops.
 
     Raises:
-        ValueError: There are neither four maps nor one, or a number is out of range.
+        ValueError: The number of maps is not four or one, or a number is out of range.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class WidthDecoder(PyramidDecoder):
 
     @staticmethod
     def build_trunk(channels: list[int], features: int) -> nn.Module:
-        """The trunk on maps of these channels, of this width."""
+        """The trunk of this width for maps with these channels."""
         raise NotImplementedError
 
 
@@ -131,7 +133,7 @@ class UPerNetDecoder(WidthDecoder):
 
     @staticmethod
     def build_trunk(channels: list[int], features: int) -> nn.Module:
-        """segmentation_models_pytorch's."""
+        """UPerNet's trunk from segmentation_models_pytorch."""
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder as Trunk
 
         trunk: nn.Module = Trunk(channels, encoder_depth=5, decoder_channels=features)
@@ -141,11 +143,11 @@ class UPerNetDecoder(WidthDecoder):
         """As :meth:`PyramidDecoder.forward`.
 
         Raises:
-            ValueError: It is trained with one image.
+            ValueError: A training batch has one image.
         """
         if self.training and len(maps[0]) == 1:
             raise ValueError(
-                "UPerNet normalises one pooled cell an image over the batch, which holds one image. Train with a "
+                "UPerNet normalises one pooled cell per image over the batch, which has one image. Train with a "
                 "batch_size of at least 2."
             )
         return super().forward(maps)
@@ -161,7 +163,7 @@ class SegformerDecoder(WidthDecoder):
 
     @staticmethod
     def build_trunk(channels: list[int], features: int) -> nn.Module:
-        """segmentation_models_pytorch's."""
+        """Segformer's trunk from segmentation_models_pytorch."""
         from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder as Trunk
 
         trunk: nn.Module = Trunk(channels, encoder_depth=5, segmentation_channels=features)
@@ -182,7 +184,7 @@ class FPNDecoder(PyramidDecoder):
         dropout: Share of channels that training drops.
 
     Raises:
-        ValueError: There are neither four maps nor one, or a number is out of range.
+        ValueError: The number of maps is not four or one, or a number is out of range.
     """
 
     def __init__(
@@ -207,6 +209,6 @@ class FPNDecoder(PyramidDecoder):
             encoder_depth=5,
             pyramid_channels=pyramid_channels,
             segmentation_channels=features,
-            dropout=0.0,  # it would come at the same place as ours
+            dropout=0.0,  # PyramidDecoder applies it at the same point
         )
         super().__init__(trunk, reductions, features, out_channels, dropout)

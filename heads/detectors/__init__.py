@@ -1,4 +1,4 @@
-"""Detectors by name; each is a head on the maps of a backbone."""
+"""Detectors by name; each is a head on a backbone's maps."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,10 +24,10 @@ def build_detector(
     /,
     **args: object,
 ) -> Detector:
-    """A detector by name.
+    """Build a detector by name.
 
     Raises:
-        ValueError: The name is unknown or an argument is not one of the detector's.
+        ValueError: The name is unknown, or the detector has no such argument.
     """
     if name not in DETECTORS:
         raise ValueError(f"detector is {name!r}; expected one of {', '.join(DETECTORS)}.")

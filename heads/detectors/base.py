@@ -1,4 +1,4 @@
-"""What every detector is to a task: losses in training, boxes with scores otherwise."""
+"""The interface of all detectors: losses in training, boxes with scores otherwise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ Target = dict[str, Tensor]
 """``boxes`` float32 ``(N, 4)`` xyxy [px] within the image, ``labels`` int64 ``(N,)`` from 0, and for a detector with
 masks ``masks`` bool ``(N, H, W)`` at the image's size."""
 Found = dict[str, Tensor]
-"""``boxes`` float32 ``(K, 4)`` xyxy [px] within the image, ``scores`` ``(K,)`` from the highest down, ``labels`` int64
-``(K,)`` from 0, and of a detector with masks ``masks`` ``(K, 1, M, M)``: probabilities on a grid over each box."""
+"""``boxes`` float32 ``(K, 4)`` xyxy [px] within the image, ``scores`` ``(K,)`` in descending order, ``labels`` int64
+``(K,)`` from 0, and for a detector with masks ``masks`` ``(K, 1, M, M)``: probabilities on a grid over each box."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What of a detector's boxes is kept.
+    """Which of a detector's boxes are kept.
 
     Args:
-        score_threshold: Lowest score of a box; the detector's own by default.
-        nms_threshold: Highest IoU of two boxes of one class; the detector's own by default. 1 keeps all.
-        max_detections: Boxes per image, those with the highest scores.
+        score_threshold: Lowest score of a box; by default the detector's.
+        nms_threshold: Highest IoU of two boxes of one class; by default the detector's. 1 keeps all.
+        max_detections: Maximum number of boxes per image; those with the highest scores are kept.
 
     Raises:
         ValueError: A number is out of range.
@@ -44,8 +44,8 @@ class Detector(nn.Module):
     """A head that finds objects on the maps of a backbone.
 
     Attributes:
-        has_masks: Whether it is trained on masks and finds them.
-        unread: Places of the maps that it does not look at.
+        has_masks: Whether it is trained on masks and predicts them.
+        unread: Indices of the maps that it does not read.
     """
 
     has_masks: bool = False
@@ -54,22 +54,22 @@ class Detector(nn.Module):
     def forward(
         self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[Found]:
-        """:meth:`losses` where there are targets, :meth:`detect` where there are none."""
+        """:meth:`losses` with targets, :meth:`detect` without."""
         if targets is None:
             return self.detect(maps, padded, sizes)
         return self.losses(maps, padded, sizes, targets)
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
-        """The losses of a batch, whose sum is trained on.
+        """The losses of a batch; training minimises their sum.
 
         Args:
-            maps: ``(B, C, rows, columns)`` of the backbone.
+            maps: Maps of the backbone ``(B, C, rows, columns)``.
             padded: Height and width of the batch [px].
-            sizes: Height and width of each image, in its upper left corner [px].
-            targets: What is in each image.
+            sizes: Height and width of each image, which lies in the upper left corner [px].
+            targets: Objects of each image.
         """
         raise NotImplementedError
 
     def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
-        """What is found in each image; the arguments are those of :meth:`losses`."""
+        """The detections in each image; arguments as in :meth:`losses`."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A decoder layer whose queries are boxes: where a cell lies to a box tells how much its query looks at it."""
+"""A decoder layer whose queries are boxes: a cell's position relative to a box biases the attention to the cell."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ _BIAS_HIDDEN = 64  # hidden channels of the box-relative bias; Plain-DETR has 51
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the cells of a batch lie; cell i of a row covers [i, i + 1), in cells.
+    """Positions of a batch's cells; cell i of a row covers [i, i + 1), in cells.
 
     Attributes:
         columns: Centres ``(columns,)``, in cells.
-        rows: Centres ``(rows,)``.
-        extent: Width, height, width and height of each image ``(B, 4)``, in cells: what turns a box in [0, 1] into
-            cells.
-        hidden: Whether a cell begins outside its image ``(B, rows * columns)``.
+        rows: Centres ``(rows,)``, in cells.
+        extent: Width, height, width and height of each image ``(B, 4)``, in cells: scales a box in [0, 1] to cells.
+        hidden: Whether a cell starts outside its image ``(B, rows * columns)``.
     """
 
     columns: Tensor
@@ -32,14 +31,14 @@ class Cells:
 
     @classmethod
     def of(cls, grid: Tensor, sizes: list[tuple[int, int]], reduction: float) -> "Cells":
-        """The cells of maps ``(B, C, rows, columns)`` of images of these heights and widths [px]."""
+        """The cells of maps ``(B, C, rows, columns)`` for images of these heights and widths [px]."""
         rows, columns = (torch.arange(n, device=grid.device, dtype=grid.dtype) for n in grid.shape[-2:])
         extent = grid.new_tensor([(w, h, w, h) for h, w in sizes]) / reduction
         outside = (rows >= extent[:, 1:2])[:, :, None] | (columns >= extent[:, :1])[:, None]
         return cls(columns + 0.5, rows + 0.5, extent, outside.flatten(1))
 
     def encoding(self, dim: int) -> Tensor:
-        """Sine encoding of the centres in [0, 1] of their image ``(B, rows * columns, dim)``, y before x."""
+        """Sine encoding of the centres, relative to their image ``(B, rows * columns, dim)``, y before x."""
         y = sine(self.rows / self.extent[:, 1:2], dim // 2)
         x = sine(self.columns / self.extent[:, :1], dim // 2)
         shape = (-1, len(self.rows), len(self.columns), -1)
@@ -47,13 +46,13 @@ class Cells:
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at each other, at the cells, and go through an MLP; each is normalised first and added.
+    """Self-attention of the queries, cross-attention to the cells, and an MLP; all pre-norm and residual.
 
     Args:
         dim: Channels.
-        heads: Heads of attention.
+        heads: Attention heads.
         mlp_dim: Hidden channels of the MLP.
-        dropout: Share that training drops in the attention and the MLP.
+        dropout: Dropout in the attention and the MLP.
     """
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, dropout: float) -> None:
@@ -67,15 +66,15 @@ class DecoderLayer(nn.Module):
     def forward(
         self, queries: Tensor, position: Tensor, boxes: Tensor, keys: Tensor, values: Tensor, cells: Cells
     ) -> Tensor:
-        """The queries ``(B, Q, dim)``, with their position and boxes in [0, 1] of the image ``(B, Q, 4)``, updated.
+        """The updated queries ``(B, Q, dim)``.
 
         Args:
-            queries: What they have found so far.
-            position: Encoding of the boxes.
-            boxes: Centre x, centre y, width and height in [0, 1] of the image.
-            keys: The cells with their position ``(B, N, dim)``.
+            queries: Queries from the previous layer ``(B, Q, dim)``.
+            position: Encoding of the boxes ``(B, Q, dim)``.
+            boxes: Centre x, centre y, width and height in [0, 1] of the image ``(B, Q, 4)``.
+            keys: The cells with their positional encoding ``(B, N, dim)``.
             values: The cells ``(B, N, dim)``.
-            cells: Where they lie.
+            cells: Positions of the cells.
         """
         x = self.norms[0](queries)
         queries = queries + self.self_attention(x + position, x + position, x, need_weights=False)[0]
@@ -87,15 +86,15 @@ class DecoderLayer(nn.Module):
 
 
 class BoxBias(nn.Module):
-    """Bias of the attention from boxes to cells, from how far the cells are from each of the box's edges.
+    """Bias of the attention from boxes to cells, from the offsets between a cell and the edges of a box.
 
-    An MLP reads the offsets to the left and right edge, another one those to top and bottom; their sum is the bias.
+    One MLP reads the offsets to the left and right edges, another those to the top and bottom; the bias is their sum.
 
     Source: BoxRPB of Plain-DETR (arXiv:2308.01904; impiga/Plain-DETR @ 6ad930b, ``global_rpe_decomp_decoder.py``).
-    Theirs reads offsets in pixels, and by default not their logarithm; these are in cells, whatever a patch's size.
+    Theirs reads offsets in pixels, by default without the logarithm; these are in cells, for any patch size.
 
     Args:
-        heads: Heads of attention, each with its own bias.
+        heads: Attention heads, each with a bias.
     """
 
     def __init__(self, heads: int) -> None:
@@ -112,13 +111,13 @@ class BoxBias(nn.Module):
 
 
 def sine(values: Tensor, dim: int) -> Tensor:
-    """Sines and cosines ``(..., dim)`` of values in [0, 1], from one period down to 1/20 of it."""
+    """Sines and cosines ``(..., dim)`` of values in [0, 1], which span one period at most and 1/20 at least."""
     steps = torch.arange(dim // 2, device=values.device, dtype=values.dtype) / (dim // 2)
     angles = values[..., None] * (2 * math.pi * _TEMPERATURE**-steps)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def _offsets(centres: Tensor, edges: Tensor) -> Tensor:
-    """From the two edges ``(B, Q, 2)`` of each box to the cells ``(n,)``: ``(B, Q, n, 2)``, logarithmic."""
+    """Offsets from the two edges ``(B, Q, 2)`` of each box to the cells ``(n,)``: ``(B, Q, n, 2)``, in signed log."""
     offsets = centres[:, None] - edges[:, :, None]
     return offsets.sign() * offsets.abs().log1p()

@@ -1,4 +1,4 @@
-"""Anchors and regions on levels whose pixels per cell are known, where torchvision infers them from sizes."""
+"""Anchors and RoI align on levels of known reductions, which torchvision infers from sizes instead."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +13,10 @@ _CANONICAL = 16 / 224  # px per cell for each px of a region's side; arXiv:1612.
 
 
 class LevelAnchors(AnchorGenerator):
-    """torchvision's anchors at multiples of each level's reduction, whatever the size of the image.
+    """torchvision's anchors at multiples of each level's reduction, for any image size.
 
-    The original divides the image's size by the level's and rounds down, which is right only where the reduction
-    divides the size: for 4 rows that cover 100 px it is 25 px, where the cells have 32.
+    The original divides the image's size by the level's and rounds down, which is correct only where the reduction
+    divides the size: for 4 rows that cover 100 px it gets 25 px, but the cells have 32.
 
     Args:
         scales: Sides of the anchors in pixels per cell, the same on every level.
@@ -31,7 +31,7 @@ class LevelAnchors(AnchorGenerator):
         sizes = tuple(tuple(int(scale * reduction) for scale in scales) for reduction in reductions)
         if min((size for level in sizes for size in level), default=0) < 2:
             raise ValueError(
-                f"Anchors of {list(scales)} x {list(reductions)} px; expected one scale or more, and 2 px at least."
+                f"Anchors of {list(scales)} x {list(reductions)} px; expected at least one scale, and at least 2 px."
             )
         super().__init__(sizes, (tuple(ratios),) * len(reductions))
         self.reductions = list(reductions)
@@ -47,12 +47,12 @@ class LevelAnchors(AnchorGenerator):
 class LevelRoIAlign(MultiScaleRoIAlign):
     """torchvision's RoI align on levels of any reductions.
 
-    The original infers a power of 2 from the sizes of the first batch it sees and keeps it, which is wrong for patches
-    of 14 and for images smaller than a few cells; and it takes each level to be twice as coarse as the one before.
+    The original infers a power of 2 from the sizes of the first batch and keeps it, which is wrong for patches of 14 px
+    and for images smaller than a few cells; it also assumes that each level is twice as coarse as the one before.
 
     Args:
         names: Keys of the levels to read.
-        reductions: Pixels per cell of these.
+        reductions: Pixels per cell of these levels.
         output_size: Rows and columns that a region is resampled to.
     """
 
@@ -63,7 +63,7 @@ class LevelRoIAlign(MultiScaleRoIAlign):
 
 
 def _levels(boxes: list[Tensor], reductions: list[int]) -> Tensor:
-    """Index of the level that each region is read from, int64: 16 px per cell are for a side of 224 px and more."""
+    """Index of the level that each region is read from, int64: 16 px per cell from a side of 224 px on."""
     sides = torch.cat([box_area(b) for b in boxes]).sqrt()
-    wanted = sides * (_CANONICAL * (1 + 1e-6))
+    wanted = sides * (_CANONICAL * (1 + 1e-6))  # a side of exactly 224 px reaches its level despite rounding
     return torch.stack([wanted >= reduction for reduction in reductions[1:]]).sum(dim=0)

@@ -14,10 +14,10 @@ Extra = Literal["pool", "convs"]
 class LevelNeck(nn.Module):
     """Maps of any channels to levels of one width, and the coarser levels that a detector adds to them.
 
-    Several maps that all have ``features`` channels, as ViTDet's pyramid, are the levels as they are. All others go
-    through a feature pyramid network with batch norms. These, unlike layer norms, take away what all cells of a map
-    have in common, which in a transformer can be most of it. The neck has ``out_channels`` and returns an ordered dict,
-    as detectors of torchvision want their backbone.
+    Several maps that all have ``features`` channels, as in ViTDet's pyramid, are used as levels directly. All others go
+    through a feature pyramid network with batch norms. Unlike layer norms, these remove what all cells of a map have in
+    common, which in a transformer can be most of the signal. The neck has ``out_channels`` and returns an ordered dict,
+    as torchvision's detectors expect of a backbone.
 
     Source: arXiv:1612.03144 through torchvision, with the norms of its newer detectors (fasterrcnn_resnet50_fpn_v2).
 
@@ -25,14 +25,14 @@ class LevelNeck(nn.Module):
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, from fine to coarse.
         features: Channels of the levels.
-        extra: What follows the coarsest map, with twice its pixels per cell each: one subsampled level (pool, of the
-            R-CNNs) or two by convolutions (convs, P6 and P7 of RetinaNet and FCOS).
-        min_reduction: Finer maps than this are left out; the coarsest one stays in any case.
+        extra: Levels after the coarsest map, each with twice the pixels per cell: one subsampled level (pool, of the
+            R-CNNs) or two convolutional levels (convs, P6 and P7 of RetinaNet and FCOS).
+        min_reduction: Maps finer than this are left out, except the coarsest one.
 
     Attributes:
         reductions: Pixels per cell of all levels.
-        unread: Places of the maps that are left out.
-        names: Keys of the levels that come from maps; those of ``extra`` have other ones.
+        unread: Indices of the maps that are left out.
+        names: Keys of the levels that come from maps, without those of ``extra``.
 
     Raises:
         ValueError: The reductions do not rise, ``extra`` is unknown, or ``features`` is not positive.

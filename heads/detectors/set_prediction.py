@@ -1,4 +1,4 @@
-"""Set prediction: queries that read the patch tokens of a plain tower and find one object each, or none."""
+"""Set prediction: each query reads the patch tokens of a plain tower and finds one object or none."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,40 +13,40 @@ from ..losses.set_prediction import SetPredictionLoss
 from .base import Detector, Found, Limits, Size, Target
 from .box_queries import Cells, DecoderLayer, sine
 
-_PRIOR = 0.01  # that an untrained query finds a class, as in the focal loss's paper (arXiv:1708.02002)
-_CANDIDATES = 10  # times max_detections: so many are looked at where some are suppressed, 1000 as in torchvision's FCOS
-_ANCHOR = 0.25  # width and height of an untrained query's box, as shares of the image
+_PRIOR = 0.01  # initial probability of a class, as in the focal loss's paper (arXiv:1708.02002)
+_CANDIDATES = 10  # candidates for NMS as a multiple of max_detections: 1000 in all, as in torchvision's FCOS
+_ANCHOR = 0.25  # initial width and height of a query's box, as shares of the image
 
 
 class SetPrediction(Detector):
-    """A DETR on maps of one resolution; what a linear probe is to segmentation, for the detection of a frozen tower.
+    """A DETR on maps of one resolution: a probe of a frozen tower for detection, as a linear probe is for segmentation.
 
-    The maps are concatenated and projected. Each query has a box, learned, that every layer of the decoder moves: its
-    sine encoding is the query's position, and where the cells lie to its edges biases what the query looks at.
-    Everything is relative to the image's own size, and cells of the padding are not looked at: an image finds the same
+    The maps are concatenated and projected. Each query has a learned box that every decoder layer refines: the box's
+    sine encoding is the query's position, and the offsets of the cells to its edges bias the attention. Everything is
+    relative to the image's own size, and the cells of the padding are masked, so that an image has the same detections
     in any batch.
 
     Source: DETR (arXiv:2005.12872), with iterative refinement and the focal loss of Deformable DETR (arXiv:2010.04159),
     boxes as queries of DAB-DETR (arXiv:2201.12329), and the box-relative bias of Plain-DETR (arXiv:2308.01904), which
-    is what DINOv3 puts on a frozen tower (arXiv:2508.10104). Without their encoders by default, two stages, and
-    one-to-many matching.
+    is what DINOv3 puts on a frozen tower (arXiv:2508.10104). By default without their encoders; always without two
+    stages and one-to-many matching.
 
     Args:
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, the same for all.
-        num_classes: Classes.
-        limits: What is kept of what is found; every score by default, and no non-maximum suppression.
-        queries: Objects that can be found in an image; 300 are usual for COCO.
+        num_classes: Number of classes.
+        limits: Which detections are kept; by default every score, without non-maximum suppression.
+        queries: Number of queries, the most objects found in an image; 300 is usual for COCO.
         dim: Channels of queries and cells.
-        layers: Layers of the decoder.
-        heads: Heads of attention.
+        layers: Decoder layers.
+        heads: Attention heads.
         mlp_dim: Hidden channels of a layer's MLP.
-        dropout: Share that training drops in attention and MLPs.
-        encoder_layers: Layers of self-attention over the cells, before the decoder.
+        dropout: Dropout in attention and MLPs.
+        encoder_layers: Self-attention layers over the cells, before the decoder.
         losses: Weights of classification, l1 and giou, see :class:`heads.losses.set_prediction.SetPredictionLoss`.
 
     Raises:
-        ValueError: The maps differ in their reductions, or a number is out of range.
+        ValueError: The maps' reductions differ, or a number is out of range.
     """
 
     def __init__(
@@ -97,14 +97,15 @@ class SetPrediction(Detector):
         self.outputs = nn.ModuleList(Output(dim, num_classes) for _ in range(layers))
 
     def every_layer(self, maps: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
-        """What every layer says: logits ``(layers, B, queries, classes)``, and boxes ``(layers, B, queries, 4)``.
+        """The outputs of every decoder layer.
 
         Args:
-            maps: ``(B, C, rows, columns)`` of the backbone.
+            maps: Maps of the backbone ``(B, C, rows, columns)``.
             sizes: Height and width of each image [px].
 
         Returns:
-            The boxes are centre x, centre y, width and height in [0, 1] of the image.
+            Logits ``(layers, B, queries, classes)``, and boxes ``(layers, B, queries, 4)``: centre x, centre y, width
+            and height in [0, 1] of the image.
         """
         grid = torch.cat(maps, dim=1)
         cells = Cells.of(grid, sizes, self.reduction)
@@ -118,7 +119,7 @@ class SetPrediction(Detector):
         return self._decode(values + encoding, values, cells)
 
     def _decode(self, keys: Tensor, values: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Logits and boxes of every layer; each moves the boxes of the one before it, which it does not train."""
+        """Logits and boxes of every layer; each refines the previous layer's boxes, without a gradient into them."""
         queries, reference = (p.expand(len(keys), -1, -1) for p in (self.queries, self.anchors))
         logits, boxes = [], []
         for layer, output in zip(self.layers, self.outputs, strict=True):
@@ -133,10 +134,10 @@ class SetPrediction(Detector):
         return torch.stack(logits), torch.stack(boxes)
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
-        """Weighted losses of every layer; those of the layers before the last one end in the layer's number.
+        """Weighted losses of every layer; the names of all layers but the last end in the layer's index.
 
         Raises:
-            ValueError: A label is no class.
+            ValueError: A label is not a class index.
         """
         logits, boxes = self.every_layer(maps, sizes)
         relative = [self._relative(*of_image) for of_image in zip(targets, sizes, strict=True)]
@@ -144,7 +145,7 @@ class SetPrediction(Detector):
         return losses
 
     def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
-        """The pairs of query and class with the highest scores; a query can stand for several classes."""
+        """The query-class pairs with the highest scores; a query can find several classes."""
         logits, boxes = self.every_layer(maps, sizes)
         return [self._kept(*of_image) for of_image in zip(logits[-1].sigmoid(), boxes[-1], sizes, strict=True)]
 
@@ -160,12 +161,13 @@ class SetPrediction(Detector):
         return {"boxes": box_convert(boxes, "xyxy", "cxcywh"), "labels": labels}
 
     def _kept(self, scores: Tensor, boxes: Tensor, size: Size) -> Found:
-        """Of an image's scores ``(queries, classes)`` and boxes what the limits keep, from the highest score down."""
+        """Apply the limits to an image's scores ``(queries, classes)`` and boxes, in descending order of score."""
         limits = self.limits
         candidates = limits.max_detections * (1 if limits.nms_threshold is None else _CANDIDATES)
         ranked, order = scores.flatten().topk(min(candidates, scores.numel()))
         count = int((ranked >= (limits.score_threshold or 0)).sum())
         ranked, order = ranked[:count], order[:count]
+        # a flat index: its quotient by num_classes is the query, its remainder the class
         pixels = clip_boxes_to_image(corners(boxes) * _edges(boxes, size), size)[order // self.num_classes]
         labels = order % self.num_classes
         if limits.nms_threshold is not None:
@@ -175,11 +177,11 @@ class SetPrediction(Detector):
 
 
 class Output(nn.Module):
-    """What a layer says of its queries; untrained, next to nothing is found, and boxes stay where they are.
+    """Classes and box refinement of a layer's queries; initially scores are low and boxes do not move.
 
     Args:
         dim: Channels of the queries.
-        num_classes: Classes.
+        num_classes: Number of classes.
     """
 
     def __init__(self, dim: int, num_classes: int) -> None:
@@ -192,18 +194,18 @@ class Output(nn.Module):
         nn.init.zeros_(self.mover.bias)
 
     def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, Q, classes)``, and how far the boxes' logits move ``(B, Q, 4)``."""
+        """Logits ``(B, Q, classes)``, and the change of the boxes' logits ``(B, Q, 4)``."""
         return self.classifier(queries), self.mover(self.hidden(queries).relu())
 
 
 def _edges(boxes: Tensor, size: Size) -> Tensor:
-    """Width, height, width and height of an image [px], as boxes are scaled by them."""
+    """Width, height, width and height of an image [px], the scale of its boxes."""
     height, width = size
     return boxes.new_tensor([width, height, width, height])
 
 
 def _anchors(count: int) -> Tensor:
-    """Untrained boxes ``(count, 4)``, spread evenly over the image: logits of centre and size."""
-    with torch.device("cpu"):  # the engine draws nowhere else; a task that is built without memory asks for it, too
-        engine = SobolEngine(2).fast_forward(1)  # type: ignore[no-untyped-call]  # its first point is a corner
+    """Initial boxes ``(count, 4)``, spread evenly over the image: logits of centre and size."""
+    with torch.device("cpu"):  # SobolEngine draws on the CPU only, also for a task built on the meta device
+        engine = SobolEngine(2).fast_forward(1)  # type: ignore[no-untyped-call]  # skips the first point, a corner
         return torch.cat([engine.draw(count), torch.full((count, 2), _ANCHOR)], dim=1).logit()

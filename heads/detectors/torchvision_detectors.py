@@ -20,29 +20,29 @@ Heads = Literal["default", "vitdet"]
 
 _RATIOS = (0.5, 1.0, 2.0)
 _OCTAVE = (4.0, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3))  # arXiv:1708.02002, section 4
-_BOX_CELLS, _MASK_CELLS = 7, 14  # rows and columns of a region, for its box and for its mask
-_MASK_WIDTH = 256  # what torchvision's mask predictor reads
+_BOX_CELLS, _MASK_CELLS = 7, 14  # rows and columns of a pooled region, for its box and for its mask
+_MASK_WIDTH = 256  # input channels of torchvision's mask predictor
 
 
 class FasterRCNNDetector(Detector):
     """Faster R-CNN on the maps of a backbone.
 
-    It is torchvision's own, without its transform: images are normalised and resized before. Its weights have
-    torchvision's names, under ``model``; the neck stands where the backbone was.
+    This is torchvision's model without its transform: images are normalised and resized beforehand. Its weights have
+    torchvision's names, under ``model``; the neck replaces the backbone.
 
     Source: arXiv:1506.01497 through torchvision. ``heads="vitdet"`` is detectron2 @ 0818132
-    (``projects/ViTDet/configs/common/models/mask_rcnn_vitdet.py``): two convolutions before proposals, four and one
-    linear layer before boxes, layer norms in these and before masks. It differs in torchvision's box loss (smooth L1,
-    where detectron2's is L1) and region pooling (two samples per cell, no shift by half a cell).
+    (``projects/ViTDet/configs/common/models/mask_rcnn_vitdet.py``): two convolutions in the RPN head, four and one
+    linear layer in the box head, layer norms in the box and mask heads. It differs in torchvision's box loss (smooth
+    L1, where detectron2's is L1) and region pooling (two samples per cell, no shift by half a cell).
 
     Args:
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, from fine to coarse.
-        num_classes: Classes, without a background.
-        limits: What boxes are kept; score_threshold is 0.05 and nms_threshold 0.5 by default.
+        num_classes: Number of classes, without the background.
+        limits: Which boxes are kept; score_threshold is 0.05 and nms_threshold 0.5 by default.
         features: Channels of the levels, see :class:`LevelNeck`.
-        heads: torchvision's own layers (default) or those of ViTDet.
-        anchor_scales: Sides of the anchors in pixels per cell; on a single map several are of use, as in [2, 4, 8, 16].
+        heads: torchvision's layers (default) or those of ViTDet.
+        anchor_scales: Sides of the anchors in pixels per cell; for a single map use several, as in [2, 4, 8, 16].
 
     Raises:
         ValueError: The maps are not from fine to coarse, or an argument is out of range.
@@ -72,7 +72,7 @@ class FasterRCNNDetector(Detector):
         self.model = network(
             neck, num_classes + 1, rpn_anchor_generator=anchors, **pools, **layers, **_limits(limits, "box_")
         )
-        del self.model.transform  # it would normalise once more
+        del self.model.transform  # it would normalise a second time
 
     def _vitdet(self, features: int, anchors: int) -> dict[str, nn.Module]:
         region = (features, _BOX_CELLS, _BOX_CELLS)
@@ -85,14 +85,14 @@ class FasterRCNNDetector(Detector):
         return layers
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
-        """As :meth:`Detector.losses`: of proposals, of boxes, and of masks where it has them.
+        """As :meth:`Detector.losses`: those of the proposals, the boxes and, if there are any, the masks.
 
         Raises:
-            ValueError: A box has no width or height, or the detector is in evaluation mode, where it has no losses.
+            ValueError: A box has no width or height, or the detector is in evaluation mode and computes no losses.
         """
         self._check_mode(training=True)
         _check_boxes(targets)
-        numbered = [t | {"labels": t["labels"] + 1} for t in targets]  # torchvision's 0 is the background
+        numbered = [t | {"labels": t["labels"] + 1} for t in targets]  # label 0 is torchvision's background
         levels = self.model.backbone(maps)
         proposals, of_proposals = self.model.rpn(_images(maps, padded, sizes), levels, numbered)
         _, of_boxes = self.model.roi_heads(levels, proposals, sizes, numbered)
@@ -102,7 +102,7 @@ class FasterRCNNDetector(Detector):
         """As :meth:`Detector.detect`.
 
         Raises:
-            ValueError: The detector is in training mode, where it finds nothing.
+            ValueError: The detector is in training mode and detects nothing.
         """
         self._check_mode(training=False)
         levels = self.model.backbone(maps)
@@ -119,10 +119,10 @@ class FasterRCNNDetector(Detector):
 
 
 class MaskRCNNDetector(FasterRCNNDetector):
-    """Mask R-CNN: Faster R-CNN and a mask of 28 x 28 cells in each box (arXiv:1703.06870). Arguments as there.
+    """Mask R-CNN: Faster R-CNN with a mask of 28 x 28 cells in each box (arXiv:1703.06870). Arguments as there.
 
-    What a cell is to learn is what lies there, as in detectron2. torchvision reads it half a pixel to the lower right,
-    see :func:`between_pixels`.
+    A cell's target is the mask at its own position, as in detectron2. torchvision would read it half a pixel to the
+    lower right, see :func:`between_pixels`.
     """
 
     has_masks = True
@@ -134,17 +134,17 @@ class MaskRCNNDetector(FasterRCNNDetector):
 
 
 class DenseDetector(Detector):
-    """What RetinaNet and FCOS share: boxes from every cell.
+    """Base of RetinaNet and FCOS, which predict boxes at every cell.
 
     Args:
-        model: torchvision's; its backbone is the neck.
+        model: torchvision's model; its backbone is the neck.
     """
 
     def __init__(self, model: RetinaNet | FCOS) -> None:
         super().__init__()
         self.model = model
         self.unread = model.backbone.unread
-        del self.model.transform  # it would normalise once more
+        del self.model.transform  # it would normalise a second time
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
         """As :meth:`Detector.losses`.
@@ -167,7 +167,7 @@ class DenseDetector(Detector):
     def _predict(
         self, maps: list[Tensor], padded: Size, sizes: list[Size]
     ) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
-        """Outputs by name ``(B, N, ...)``, anchors ``(N, 4)`` for each image, and how many there are on each level."""
+        """Outputs by name ``(B, N, ...)``, anchors ``(N, 4)`` for each image, and the number of anchors per level."""
         levels = list(self.model.backbone(maps).values())
         generator = self.model.anchor_generator
         cells = [level.shape[-2] * level.shape[-1] for level in levels]
@@ -188,10 +188,10 @@ class RetinaNetDetector(DenseDetector):
     Args:
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, from fine to coarse.
-        num_classes: Classes.
-        limits: What boxes are kept; score_threshold is 0.05 and nms_threshold 0.5 by default.
+        num_classes: Number of classes.
+        limits: Which boxes are kept; score_threshold is 0.05 and nms_threshold 0.5 by default.
         features: Channels of the levels, see :class:`LevelNeck`.
-        min_reduction: Finer maps are left out; the original starts at 8 px.
+        min_reduction: Maps finer than this are left out; the original starts at 8 px.
         anchor_scales: Sides of the anchors in pixels per cell.
 
     Raises:
@@ -228,10 +228,10 @@ class FCOSDetector(DenseDetector):
     Args:
         channels: Channels of the maps.
         reductions: Pixels per cell of the maps, each twice the one before.
-        num_classes: Classes.
-        limits: What boxes are kept; score_threshold is 0.2 and nms_threshold 0.6 by default.
+        num_classes: Number of classes.
+        limits: Which boxes are kept; score_threshold is 0.2 and nms_threshold 0.6 by default.
         features: Channels of the levels, a multiple of 32; see :class:`LevelNeck`.
-        min_reduction: Finer maps are left out; the original starts at 8 px.
+        min_reduction: Maps finer than this are left out; the original starts at 8 px.
 
     Raises:
         ValueError: The maps' reductions do not double, or an argument is out of range.
@@ -251,7 +251,7 @@ class FCOSDetector(DenseDetector):
         if any(coarse != 2 * fine for fine, coarse in zip(neck.reductions, neck.reductions[1:], strict=False)):
             raise ValueError(
                 f"FCOS reads maps each twice as coarse as the one before, got the reductions {list(reductions)}: boxes "
-                "between two of its levels would belong to none. Leave no stage out of layers."
+                "between two of its levels would match no level. Select every stage in layers."
             )
         if features % 32:
             raise ValueError(f"features is {features}; expected a multiple of 32, for FCOS's group norms.")
@@ -266,16 +266,16 @@ class FCOSDetector(DenseDetector):
 
 
 def between_pixels(masks: Tensor) -> Tensor:
-    """Masks as torchvision's losses have to get them, so that they are read where they are.
+    """Shift masks by half a pixel, so that torchvision's mask loss samples them at the right position.
 
-    Its ``project_masks_on_boxes`` takes the middle of pixel i for the place i, not i + 0.5. So at i there must be what
-    lies between the pixels i - 1 and i, on both axes.
+    Its ``project_masks_on_boxes`` places the centre of pixel i at i, not at i + 0.5. Index i must therefore hold the
+    mean of pixels i - 1 and i, on both axes.
 
     Args:
         masks: bool ``(N, H, W)``.
 
     Returns:
-        float16 ``(N, H, W)``, which holds the five values exactly, in half of float32's memory.
+        float16 ``(N, H, W)``, which is exact for the five possible values, in half of float32's memory.
     """
     moved = masks.half()
     for axis in (1, 2):
@@ -285,7 +285,7 @@ def between_pixels(masks: Tensor) -> Tensor:
 
 
 def _limits(limits: Limits | None, prefix: str = "") -> dict[str, Any]:
-    """The arguments of torchvision's detectors that say what is kept."""
+    """The limits as arguments of torchvision's detectors."""
     limits = limits or Limits()
     values = {
         "score_thresh": limits.score_threshold,
@@ -296,12 +296,12 @@ def _limits(limits: Limits | None, prefix: str = "") -> dict[str, Any]:
 
 
 def _images(maps: list[Tensor], padded: Size, sizes: list[Size]) -> ImageList:
-    """What torchvision wants to know of the images: their sizes. There is one pixel of memory behind the batch."""
+    """The images' sizes as torchvision expects them; the batch is expanded from one element of memory."""
     return ImageList(maps[0].new_empty(1).expand(len(sizes), 1, *padded), sizes)
 
 
 def _check_boxes(targets: list[Target]) -> None:
-    """Refuse what torchvision refuses in the part of it that is not called here."""
+    """Reject boxes without width or height, as torchvision does in ``forward``, which is not called here."""
     for index, target in enumerate(targets):
         boxes = target["boxes"]
         flat = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
@@ -309,5 +309,5 @@ def _check_boxes(targets: list[Target]) -> None:
             number = int(torch.where(flat)[0][0])
             raise ValueError(
                 f"Box {number} of image {index} in the batch is {boxes[number].tolist()}; expected left, top, right "
-                "and bottom with some width and height. Leave it out of the annotations."
+                "and bottom, with width and height above 0. Remove it from the annotations."
             )
