@@ -1,1 +1,1 @@
-"""Backbones as lists of maps: SigLIP 2 and any other timm model."""
+"""Backbones as lists of feature maps: SigLIP 2 and any other timm model."""

@@ -1,4 +1,4 @@
-"""From any backbone to the seam that every decoder sees: a list of maps, with their channels and reductions."""
+"""Turns any backbone into the interface of all decoders: a list of feature maps with channels and reductions."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -23,25 +23,25 @@ Tune = Literal["frozen", "full", "lora"]
 class Extractor(nn.Module):
     """A backbone, frozen or trained, that turns images in [0, 1] into float32 maps.
 
-    A frozen backbone stays in evaluation mode and outside autograd whatever Lightning asks of the task around it.
+    A frozen backbone stays in evaluation mode and outside autograd, regardless of the mode that Lightning sets.
 
     Args:
         backbone: A SigLIP 2 directory, file, model name (also with ``_pyramid`` or ``_sfp``) or Hugging Face id, or
             the name of any other timm model.
         layers: Blocks (of a transformer) or stages (of a hierarchical network) to return, in this order; negative ones
-            count from the end. The last one by default. A pyramid returns all its levels, and these are the blocks that
-            they read; by default those of :class:`siglip2_backbone.ResampledPyramid`, or the last one for sfp.
+            count from the end. By default the last one. A pyramid returns all its levels, and ``layers`` are the blocks
+            that it reads; by default those of :class:`siglip2_backbone.ResampledPyramid`, or the last one for sfp.
         norm: Apply a transformer's final norm to every map.
         pooled: Concatenate SigLIP 2's pooled (MAP) output to every cell of every map.
         pyramid: ``"resample"`` or ``"sfp"`` for SigLIP 2 maps at 4, 8, 16 and 32 px per cell. The levels of sfp are
             learned, so they need tune="full".
         pretrained: Load published weights; ``False`` gives random ones.
-        precision: Floating point type that the backbone computes in; the maps are float32 either way. The weights of a
-            backbone that is trained stay float32.
-        tune: What training changes: nothing (frozen), every weight (full), or adapters beside the weights (lora).
+        precision: Floating point type that the backbone computes in; the maps are always float32. The weights of a
+            trained backbone stay float32.
+        tune: What training changes: nothing (frozen), every weight (full), or adapters next to the weights (lora).
         lora: rank, alpha, dropout and targets of the adapters, see :class:`heads.backbones.lora.LoraSpec`.
         grad_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
-        compile: Compile with torch.compile at the first use.
+        compile: Compile with torch.compile on first use.
         tower_args: Further arguments of a SigLIP 2 tower, see :class:`siglip2_backbone.Siglip2VisionTransformer`:
             ``window_size`` and ``global_blocks`` for large images, ``drop_path_rate``, ``pos_interp``.
 
@@ -50,15 +50,15 @@ class Extractor(nn.Module):
         reductions: Pixels per cell of each map.
         name: timm name of the architecture.
         source: Where the weights come from, or "random".
-        arguments: What builds this extractor again, as plain data.
-        pyramid: Kind of the pyramid that the backbone is, or None.
+        arguments: Arguments that build this extractor again, as plain data.
+        pyramid: Kind of the backbone's pyramid, or None.
         trained: Names of the parameters that training changes.
 
     Raises:
         ValueError: The backbone is unknown or has no such layers, or the options contradict each other.
     """
 
-    backbone: Any  # FeatureMaps, or the like from timm
+    backbone: Any  # FeatureMaps, a Pyramid or OtherMaps
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class Extractor(nn.Module):
         if isinstance(backbone, FeatureMaps | Pyramid):
             if (layers, norm, pooled, pyramid, pretrained, given) != (None, True, False, None, True, {}):
                 raise ValueError(
-                    "layers, norm, pooled, pyramid, pretrained and tower_args belong to create_backbone where it is "
-                    "called first."
+                    "layers, norm, pooled, pyramid, pretrained and tower_args belong to create_backbone, but the "
+                    "backbone is already built. Pass them there."
                 )
         elif Path(backbone).expanduser().exists():  # absolute, so that a checkpoint finds it from any folder
             backbone = str(Path(backbone).expanduser().resolve())
@@ -97,7 +97,7 @@ class Extractor(nn.Module):
             _check_pyramid(self.backbone, tune)
         self.tune = tune
         self.precision = precision
-        self._start: str | None = None  # the fingerprint, where training is going to change the weights
+        self._start: str | None = None  # fingerprint before training, if that changes the weights
         self._prepare(lora, grad_checkpointing)
         self.trained = [name for name, p in self.named_parameters() if p.requires_grad]
         self.pooled = self.backbone.pooled if isinstance(self.backbone, FeatureMaps) else False
@@ -171,17 +171,17 @@ class Extractor(nn.Module):
 
     @property
     def timm_model(self) -> nn.Module:
-        """The model itself, which tells its layers (``group_matcher``)."""
+        """The timm model itself, which defines its layers (``group_matcher``)."""
         model: nn.Module = getattr(self.backbone, "model", self.backbone)
         return model
 
     @property
     def layered(self) -> nn.Module:
-        """All that training may change, and the methods of timm that tell its layers, where there are such."""
+        """The module that training may change, with timm's methods that define its layers, if it has them."""
         return self.backbone if self.pyramid else self.timm_model
 
     def fingerprint(self) -> str:
-        """Identity of the weights, see :func:`siglip2_backbone.fingerprint`; of those before training if it tunes."""
+        """Identity of the weights before any training, see :func:`siglip2_backbone.fingerprint`."""
         return self._start or fingerprint(self.backbone)
 
 
@@ -197,15 +197,15 @@ def _check_options(precision: str, tune: str, lora: object, grad_checkpointing: 
 
 def _check_pyramid(pyramid: Pyramid, tune: Tune) -> None:
     usual = pyramid.kind == "resample" or pyramid.feature_info.channels() == [SFP_CHANNELS] * 4
-    if pyramid.out_indices != [0, 1, 2, 3] or not usual:  # what is stored of a pyramid is its kind and its layers
+    if pyramid.out_indices != [0, 1, 2, 3] or not usual:  # a checkpoint only stores kind and layers
         raise ValueError(
             f"The {type(pyramid).__name__} has levels {pyramid.out_indices} with {pyramid.feature_info.channels()} "
-            "channels; expected all four in order, with the usual number. Leave out out_indices and out_channels."
+            "channels; expected all four in order, with the default channels. Leave out out_indices and out_channels."
         )
     if pyramid.kind == "sfp" and tune != "full":
         raise ValueError(
             f"tune is {tune!r}, but the levels of sfp are learned and start at random; expected 'full'. Set tune to "
-            "full, or take the pyramid 'resample', which has nothing to learn."
+            "full, or use the pyramid 'resample', which has no parameters."
         )
 
 
@@ -213,4 +213,4 @@ def _pretrained_cfg(backbone: nn.Module) -> dict[str, Any]:
     for module in (backbone, getattr(backbone, "model", None)):
         if cfg := getattr(module, "pretrained_cfg", None):
             return dict(cfg)
-    raise ValueError(f"{type(backbone).__name__} has no pretrained_cfg, so its mean and std are not known.")
+    raise ValueError(f"{type(backbone).__name__} has no pretrained_cfg; expected one with mean and std.")

@@ -1,4 +1,4 @@
-"""LoRA: small trained adapters beside the frozen matrices of a backbone, by peft."""
+"""LoRA: small trained adapters next to the frozen matrices of a backbone, by peft."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,13 +9,13 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LoraSpec:
-    """What the adapters look like.
+    """Options of the adapters.
 
     Args:
         rank: Rank of each adapter.
         alpha: Scale: an adapter's output is multiplied by alpha / rank.
         dropout: Dropout before each adapter, from 0 to below 1.
-        targets: Layers of each block that get one, by the last part of their name.
+        targets: Layers of each block that get an adapter, by the last part of their name.
 
     Raises:
         ValueError: A value is out of range.
@@ -37,10 +37,10 @@ class LoraSpec:
 
     @classmethod
     def read(cls, options: Mapping[str, Any] | None) -> "LoraSpec":
-        """From the options of a config; what is not given has its default.
+        """Read the options of a config; missing ones have their default.
 
         Raises:
-            ValueError: A key is unknown, or a value is out of range or no number.
+            ValueError: A key is unknown, or a value is out of range or of the wrong type.
         """
         options = dict(options or {})
         if unknown := sorted(options.keys() - cls.__dataclass_fields__.keys()):
@@ -56,14 +56,14 @@ class LoraSpec:
             ) from error
 
     def plain(self) -> dict[str, Any]:
-        """As numbers and lists, which is what a checkpoint holds."""
+        """The options as numbers and lists, for a checkpoint."""
         return asdict(self) | {"targets": list(self.targets)}
 
 
 def add_adapters(backbone: nn.Module, spec: LoraSpec) -> None:
-    """Put adapters into the blocks of a backbone, in place; only they are trainable afterwards.
+    """Insert adapters into the blocks of a backbone, in place; afterwards only they are trainable.
 
-    An adapter starts as zero, so the maps are the same until it is trained.
+    An adapter starts at zero, so the maps are unchanged until it is trained.
 
     Raises:
         ValueError: peft is not installed, or no layer of a block has such a name.
@@ -72,11 +72,11 @@ def add_adapters(backbone: nn.Module, spec: LoraSpec) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ValueError("tune=lora needs peft: pip install 'siglip2-backbone[lora]'.") from error
-    layers = rf"(.*\.)?blocks\.\d+\.(.*\.)?({'|'.join(spec.targets)})"  # not the projection of the patches
+    layers = rf"(.*\.)?blocks\.\d+\.(.*\.)?({'|'.join(spec.targets)})"  # not the patch embedding
     config = LoraConfig(r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=layers)
     try:
         inject_adapter_in_model(config, backbone)
-    except ValueError as error:  # how peft says that nothing matched
+    except ValueError as error:  # raised by peft where nothing matched
         raise ValueError(
             f"No layer in the blocks of {type(backbone).__name__} is called {' or '.join(spec.targets)}. Name other "
             "lora.targets."

@@ -1,4 +1,4 @@
-"""Maps of any other timm model, and the model behind any name."""
+"""Feature maps of any other timm model, and the lookup of a backbone by name."""
 
 import difflib
 import os
@@ -25,9 +25,9 @@ from siglip2_backbone.variants import by_hub_id
 
 
 class OtherMaps(FeatureGetterNet):
-    """Maps of any other timm model, on images of any size that the model itself can take.
+    """Feature maps of any other timm model, for images of any size that the model accepts.
 
-    Unlike timm's own wrapper it keeps the order asked for, and gives exactly the cells that cover the image.
+    Unlike timm's wrapper it keeps the requested order, and returns exactly the cells that cover the image.
 
     Args:
         model: The model; it is pruned in place.
@@ -35,7 +35,7 @@ class OtherMaps(FeatureGetterNet):
         norm: Apply the final norm, if the model is a plain transformer.
 
     Raises:
-        ValueError: ``layers`` are not among the model's.
+        ValueError: The model has no such layers.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[int], *, norm: bool) -> None:
@@ -46,13 +46,13 @@ class OtherMaps(FeatureGetterNet):
         """Maps ``(B, C, ceil(H / r), ceil(W / r))`` of normalised images ``(B, 3, H, W)``.
 
         Raises:
-            ValueError: The model takes no images of this size.
+            ValueError: The model does not accept images of this size.
         """
         height, width = x.shape[-2:]
         reductions = self.feature_info.reduction()
         try:
             maps = super().forward(pad_to_multiple(x, max(reductions)))
-        except AssertionError as error:  # how timm's models with one fixed size refuse another
+        except AssertionError as error:  # raised by timm's models of one fixed size
             raise ValueError(
                 f"{type(self.model).__name__} refuses images of {height} x {width} px: {error} Set img_size to the "
                 "model's own size."
@@ -70,7 +70,7 @@ def build_backbone(
     pretrained: bool,
     tower_args: dict[str, Any],
 ) -> Any:
-    """The model behind a name; the arguments are those of :class:`Extractor`."""
+    """Build the model behind a name; arguments as in :class:`Extractor`."""
     by_timm = _for_timm(backbone)
     source, kind = pyramid_of(backbone, pyramid)
     stages = [-1] if layers is None else layers
@@ -80,18 +80,18 @@ def build_backbone(
     if not by_timm and not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), n=3)
         meant = f" Did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"{backbone!r} is no file or directory here and no name that timm knows.{meant}")
+        raise ValueError(f"{backbone!r} is no file or directory here and no timm model.{meant}")
     if pooled:
         raise ValueError(f"pooled=True needs SigLIP 2's MAP head; {backbone} has none. Leave it out.")
     if pyramid:
-        raise ValueError(f"pyramid={pyramid!r} is made of SigLIP 2 towers; {backbone} is none. Leave it out.")
+        raise ValueError(f"pyramid={pyramid!r} needs a SigLIP 2 tower; {backbone} is not one. Leave it out.")
     if tower_args:
-        raise ValueError(f"tower_args={tower_args!r} is for SigLIP 2 towers; {backbone} is none. Leave it out.")
+        raise ValueError(f"tower_args={tower_args!r} needs a SigLIP 2 tower; {backbone} is not one. Leave it out.")
     return OtherMaps(_create(backbone, pretrained), stages, norm=norm)
 
 
 def _for_timm(backbone: str) -> bool:
-    """Whether it has one of timm's prefixes and is no tower that this library reads itself."""
+    """Whether the name has one of timm's prefixes and is not a tower that this library reads itself."""
     source = without_scheme(backbone)
     if source == backbone:
         return False
@@ -99,7 +99,7 @@ def _for_timm(backbone: str) -> bool:
         return by_hub_id(source.partition("@")[0]) is None
     try:
         variant_of(open_checkpoint(source))
-    except ValueError:  # another family's, of which timm may know more
+    except ValueError:  # another model family, which timm may support
         return True
     return False
 
@@ -109,7 +109,7 @@ def _is_siglip2(backbone: str) -> bool:
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:
-    """Another timm model; pretrained means pretrained, where timm goes on with random weights if there are none."""
+    """Another timm model; fails if ``pretrained`` weights are missing, where timm would use random ones."""
     try:
         cfg = timm.models.get_pretrained_cfg(name)
         if not pretrained or (cfg and cfg.has_weights):
@@ -121,7 +121,7 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 
 
 def _for_any_size(name: str, pretrained: bool) -> nn.Module:
-    """The model, told to take images of any size where it has an argument for that."""
+    """The model, set to accept images of any size if it has an argument for that."""
     build: Callable[..., nn.Module] = partial(timm.create_model, name, pretrained=pretrained, num_classes=0)
     for any_size in ({"dynamic_img_size": True}, {"strict_img_size": False}):
         with suppress(TypeError):  # not an argument of this model

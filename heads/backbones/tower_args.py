@@ -1,4 +1,4 @@
-"""What a task may say of a SigLIP 2 tower beyond its name: further arguments of its constructor, as plain data."""
+"""The constructor arguments of a SigLIP 2 tower that a task may set besides its name, as plain data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,14 @@ _KNOWN = ("window_size", "global_blocks", "drop_path_rate", "pos_interp")
 
 
 def check_tower_args(args: Mapping[str, Any] | None, tune: str) -> dict[str, Any]:
-    """What is given of the arguments; the tower itself checks windows, blocks and the rule for positions.
+    """Check and return the arguments that are set; the tower itself checks windows, blocks and the position rule.
 
     Args:
-        args: From a config; a value of ``None`` is as good as none.
+        args: Arguments from a config; values of ``None`` are dropped.
         tune: What training changes of the backbone.
 
     Raises:
-        ValueError: A name is not among those that a task may set, or the rate of stochastic depth is none or without
-            effect.
+        ValueError: An argument is unknown, or the rate of stochastic depth is invalid or has no effect.
     """
     if args is not None and not isinstance(args, Mapping):
         raise ValueError(f"tower_args is {args!r}; expected names and values, such as {{window_size: 14}}.")
@@ -38,7 +37,7 @@ def check_tower_args(args: Mapping[str, Any] | None, tune: str) -> dict[str, Any
 
 
 def tower_args_of(model: nn.Module, tune: str) -> dict[str, Any] | None:
-    """The arguments that a tower was built with, where they matter and are not its usual ones; ``None`` if none is."""
+    """The arguments of a tower that matter and differ from its defaults; ``None`` without any."""
     if not isinstance(model, Siglip2VisionTransformer):
         return None
     found: dict[str, Any] = {}

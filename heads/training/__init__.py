@@ -1,1 +1,1 @@
-"""How tasks train: rates, schedules, averages, sweeps, several processes."""
+"""How tasks train: learning rates, schedules, averages, sweeps, several processes."""

@@ -1,4 +1,4 @@
-"""The exponential moving average of what a run trains."""
+"""The exponential moving average of the trained weights."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import Tensor
 class MovingAverage(Callback):
     """Keeps ``average = decay * average + (1 - decay) * weights``, updated after every optimiser step.
 
-    Validation measures the average, and it is what a checkpoint holds as the head; the weights themselves are kept
-    beside it, so that a resumed run goes on from them. Only what a checkpoint holds is averaged, not a frozen backbone,
-    which Lightning's own callback would copy and average as well. Counters of BatchNorm are copied.
+    Validation uses the average, and a checkpoint stores it as the head. The checkpoint also holds the weights
+    themselves, from which a resumed run continues. Only the state that a checkpoint holds is averaged, not a frozen
+    backbone, which Lightning's own callback would copy and average as well. Counters of BatchNorm are copied.
 
     Args:
         decay: Weight of the past, above 0 and below 1.
@@ -30,10 +30,10 @@ class MovingAverage(Callback):
             raise ValueError(f"ema_decay is {decay}; expected above 0 and below 1, as in 0.999.")
         self.decay = decay
         self.average: dict[str, Tensor] = {}
-        self._step = 0  # the optimiser step that the average has seen
+        self._step = 0  # the last optimiser step in the average
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the weights, unless a checkpoint has brought the average."""
+        """Start from the weights, unless a checkpoint has restored the average."""
         device, task = pl_module.device, _task(pl_module)
         own = self.average or {name: tensor.detach().clone() for name, tensor in task.kept_state().items()}
         self.average = {name: tensor.to(device) for name, tensor in own.items()}
@@ -42,7 +42,7 @@ class MovingAverage(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update after an optimiser step; accumulated batches have none."""
+        """Update after an optimiser step, not after a batch that only accumulates gradients."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -74,23 +74,23 @@ class MovingAverage(Callback):
             tensor.copy_(self.average[name])
             self.average[name].copy_(weights)
 
-    # A checkpoint: the average as the head, the weights in this callback's own state.
+    # In a checkpoint the average is the head, and the weights are stored under "averaging".
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Exchange the weights of the checkpoint for the average."""
-        if not self.average:  # after training; the task holds the average already
+        """Replace the weights in the checkpoint by the average."""
+        if not self.average:  # after training: the task already holds the average
             return
         weights = {name: checkpoint["state_dict"][name] for name in self.average}
         checkpoint["averaging"] = {"weights": weights, "step": self._step}
         checkpoint["state_dict"] = checkpoint["state_dict"] | self.average
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the average from the checkpoint and give the task its weights, to go on training.
+        """Restore the average from the checkpoint, and the weights of the task, to continue training.
 
-        Whatever else is done with the checkpoint takes the average, which the task has by then.
+        Validation, test and prediction use the average, which the task has already loaded.
         """
         state = checkpoint.get("averaging")
-        if state is None or trainer.state.fn != TrainerFn.FITTING:  # saved after training: nothing else is left
+        if state is None or trainer.state.fn != TrainerFn.FITTING:  # None if saved after training
             return
         self.average = {name: checkpoint["state_dict"][name].clone() for name in state["weights"]}
         self._step = state["step"]
@@ -98,5 +98,5 @@ class MovingAverage(Callback):
 
 
 def _task(module: LightningModule) -> Any:
-    """The module as one of our tasks, which tells its ``kept_state``."""
+    """The module as one of our tasks, which have ``kept_state``."""
     return module

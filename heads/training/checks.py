@@ -1,4 +1,4 @@
-"""What is refused before a run starts: options of a task and of the trainer."""
+"""Checks before a run starts: options of the task and of the trainer."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from .optim import FACTORS
 
 
 def check_training(options: Mapping[str, Any], tune: str) -> None:
-    """Refuse numbers that are out of range and options that contradict each other.
+    """Reject numbers that are out of range and options that contradict each other.
 
     Args:
-        options: How a task trains: lr, weight_decay, layer_decay, schedule, warmup_steps, ema_decay and sweep.
+        options: Training options of a task: lr, weight_decay, layer_decay, schedule, warmup_steps, ema_decay and sweep.
         tune: What is trained of the backbone.
 
     Raises:
-        ValueError: They are or do.
+        ValueError: A number is out of range, or options contradict each other.
     """
     lr, weight_decay, warmup = options["lr"], options["weight_decay"], options["warmup_steps"]
     if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf") or warmup < 0:
@@ -41,18 +41,18 @@ def check_training(options: Mapping[str, Any], tune: str) -> None:
 
 
 def check_trainer(trainer: Trainer, sweep: bool) -> None:
-    """Refuse what would put the head into another type, or what Lightning takes and then stumbles over.
+    """Reject a precision that would cast the head, and options that Lightning accepts but later fails on.
 
     Args:
         trainer: The trainer.
-        sweep: The task trains a sweep of heads.
+        sweep: Whether the task trains a sweep of heads.
 
     Raises:
         ValueError: The trainer has such an option.
     """
     if sweep and any(isinstance(callback, LearningRateFinder) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise ValueError(
-            "LearningRateFinder sets one learning rate, but model.sweep gives each head its own. Leave one out."
+            "LearningRateFinder sets one learning rate, but model.sweep sets one for each head. Leave one out."
         )
     if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
         raise ValueError(
@@ -62,17 +62,17 @@ def check_trainer(trainer: Trainer, sweep: bool) -> None:
     clip, batches = trainer.gradient_clip_val or 0, trainer.accumulate_grad_batches
     if clip < 0 or batches < 1:
         raise ValueError(
-            f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0, which clips "
-            "nothing, and at least 1."
+            f"trainer.gradient_clip_val is {clip}, accumulate_grad_batches {batches}; expected at least 0 (no "
+            "clipping), and at least 1."
         )
 
 
 @contextmanager
 def explained_batch_norm() -> Iterator[None]:
-    """Say which options to change where BatchNorm has one value per channel, which has no variance.
+    """Turn BatchNorm's error for one value per channel, which has no variance, into one that names the options.
 
     Raises:
-        ValueError: A batch of one image has one cell, or one after pooling.
+        ValueError: A batch of one image has one cell, possibly after pooling.
     """
     try:
         yield
@@ -81,6 +81,6 @@ def explained_batch_norm() -> Iterator[None]:
             raise
         raise ValueError(
             "A training batch has one image, and a BatchNorm of the head sees one cell of it: one value has no "
-            "variance. Set data.batch_size to at least 2 (and have at least 2 training images), set data.img_size to "
+            "variance. Set data.batch_size to at least 2 (with at least 2 training images), set data.img_size to "
             "at least two cells, or choose a head without BatchNorm."
         ) from error

@@ -1,4 +1,4 @@
-"""What several processes must agree on, and how a large backbone is spread over them."""
+"""Exchange between processes, and the sharding of a large backbone over them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 def average_buffers(buffers: Iterable[Tensor]) -> None:
-    """Replace floating point buffers (BatchNorm's running statistics) by their mean over all processes, in place.
+    """Average floating point buffers (BatchNorm's running statistics) over all processes, in place.
 
-    Nothing happens in a single process. With it every process validates and stores the same head; torch's
-    DistributedDataParallel keeps those of the first process and drops what the others have seen.
+    A single process changes nothing. Every process then validates and stores the same head; torch's
+    DistributedDataParallel keeps the buffers of the first process and drops those of the others.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
     floating = [b for b in buffers if b.is_floating_point()]
     if not floating:
         return
-    flat = torch.cat([b.flatten() for b in floating])
+    flat = torch.cat([b.flatten() for b in floating])  # one all_reduce for all buffers
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     for buffer, mean in zip(floating, torch.split(flat, [b.numel() for b in floating]), strict=True):
@@ -31,12 +31,12 @@ def average_buffers(buffers: Iterable[Tensor]) -> None:
 
 
 def union(names: Iterable[str]) -> list[str]:
-    """What the processes name, all together, sorted, each once."""
+    """The names from all processes, sorted and without duplicates."""
     return sorted({name for found in gather_objects(list(names)) for name in found})
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each process passes, in the order of the processes; whatever can be pickled."""
+    """The value of each process, in order of rank; it can be any object that pickles."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
     everywhere: list[Any] = [None] * dist.get_world_size()
@@ -45,14 +45,14 @@ def gather_objects(value: T) -> list[T]:
 
 
 def from_first(work: Callable[[], T]) -> T:
-    """What the first process finds, done there alone and passed to all; what it raises is raised in all."""
+    """Run ``work`` in the first process only; all processes return its result or raise its exception."""
     if not (dist.is_available() and dist.is_initialized()):
         return work()
     found: list[Any] = [None, None]
     if dist.get_rank() == 0:
         try:
             found[0] = work()
-        except Exception as error:  # the others would wait for ever
+        except Exception as error:  # raised below in all: the others would wait forever
             found[1] = error
     dist.broadcast_object_list(found)
     if found[1] is not None:
@@ -61,16 +61,16 @@ def from_first(work: Callable[[], T]) -> T:
 
 
 def shard(extractor: Any, heads: Iterable[nn.Module], mesh: Any) -> None:
-    """Spread a task's parameters over the processes (FSDP2), the backbone's block by block, in place, once.
+    """Shard a task's parameters over the processes (FSDP2), the backbone's block by block, in place, once.
 
-    The heads as well, however small: what is not sharded would get the gradients of its own process only.
+    Heads are sharded too, even small ones: parameters that are not sharded only get the gradients of one process.
 
     Args:
-        extractor: Its ``timm_model`` has ``blocks``, or is sharded as one.
+        extractor: Its ``timm_model`` has ``blocks``, or is sharded as a whole.
         heads: The task's heads.
-        mesh: The device mesh of Lightning's ModelParallelStrategy; all its devices take part, however it is divided.
+        mesh: The device mesh of Lightning's ModelParallelStrategy; all its devices take part, in any layout.
     """
-    if isinstance(extractor.backbone, FSDPModule):  # asked again, as for a test after the training
+    if isinstance(extractor.backbone, FSDPModule):  # already sharded, as in a test after training
         return
     processes = init_device_mesh(mesh.device_type, (mesh.size(),))
     for module in (*getattr(extractor.timm_model, "blocks", ()), extractor.backbone, *heads):
@@ -80,10 +80,14 @@ def shard(extractor: Any, heads: Iterable[nn.Module], mesh: Any) -> None:
 
 
 def gather(task: nn.Module, whole: bool) -> None:
-    """Hold all of a sharded task in every process, or its own share again; nothing for one that is not sharded.
+    """Gather all of a sharded task in every process, or shard it again; a task that is not sharded is unchanged.
 
-    For evaluation: sharded layers are gathered by all processes together in each forward pass, where a process that
-    has fewer images than another one would let it wait for ever.
+    For evaluation: all processes gather sharded layers together in each forward pass, so the others would wait forever
+    for a process that has fewer images.
+
+    Args:
+        task: The task, sharded by :func:`shard` or not.
+        whole: Gather (True) or shard again (False).
     """
     for module in task.modules():
         if isinstance(module, FSDPModule):

@@ -1,4 +1,4 @@
-"""Parameter groups and schedules: what is learned at which rate, at which step."""
+"""Parameter groups and learning rate schedules."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Groups = list[dict[str, Any]]
 
 
 def head_groups(module: nn.Module, lr: float, weight_decay: float) -> Groups:
-    """Two groups of the trainable parameters: matrices and kernels decay, biases and norms (one dimension) do not."""
+    """Two groups of trainable parameters: matrices and kernels with decay, biases and norms (one dimension) without."""
     trainable = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay, "lr": lr},
@@ -23,39 +23,39 @@ def head_groups(module: nn.Module, lr: float, weight_decay: float) -> Groups:
 
 
 def backbone_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float) -> Groups:
-    """A group for each depth of a timm model: a layer's rate is ``layer_decay`` times that of the layer above it.
+    """One group per depth of a timm model: a layer's rate is ``layer_decay`` times that of the layer above it.
 
-    Biases, norms and what the model names in ``no_weight_decay`` (positions) do not decay.
+    Biases, norms and the parameters named in the model's ``no_weight_decay`` (positions) do not decay.
 
     Raises:
-        ValueError: A decay is asked for, but the model does not tell its layers.
+        ValueError: ``layer_decay`` is set, but the model does not define its layers.
 
-    Source: BEiT (arXiv:2106.08254), as timm's ``param_groups_layer_decay`` does it. The rate that timm leaves to its
-    schedulers (``lr_scale``) stands in the group's ``lr`` here.
+    Source: BEiT (arXiv:2106.08254), as in timm's ``param_groups_layer_decay``. timm leaves ``lr_scale`` to its
+    schedulers; here it is part of the group's ``lr``.
     """
     if layer_decay != 1 and not hasattr(model, "group_matcher"):
-        raise ValueError(f"{type(model).__name__} does not tell its layers apart; leave layer_decay out.")
+        raise ValueError(f"{type(model).__name__} does not define its layers. Leave layer_decay out.")
     fixed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     groups: Groups = param_groups_layer_decay(model, weight_decay, no_weight_decay_list=fixed, layer_decay=layer_decay)
     return [group | {"lr": lr * group["lr_scale"]} for group in groups if group["params"]]
 
 
 def cosine(step: int, warmup: int, total: float) -> float:
-    """Linear rise, then half a cosine down to zero."""
+    """Linear warm-up, then half a cosine down to zero."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * _progress(step, warmup, total)))
 
 
 def poly(step: int, warmup: int, total: float) -> float:
-    """Linear rise, then a straight line down to zero: mmsegmentation's polynomial decay of power 1."""
+    """Linear warm-up, then linear decay to zero: mmsegmentation's polynomial decay of power 1."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 1 - _progress(step, warmup, total)
 
 
 def steps(step: int, warmup: int, total: float) -> float:
-    """Linear rise, then constant, a tenth of it from 8/9 of the run on, a hundredth from 26/27 on: ViTDet's.
+    """Linear warm-up, then constant, a tenth from 8/9 of the run on, a hundredth from 26/27 on: ViTDet's.
 
     Source: 163,889 and 177,546 of 184,375 steps in facebookresearch/detectron2 @ 0818132, ``projects/ViTDet``.
     """
@@ -78,16 +78,17 @@ FACTORS: dict[str, Callable[[int, int, float], float]] = {
 
 
 class WarmupSchedule(LambdaLR):
-    """A factor on every group's learning rate, by optimiser step; one-cycle also moves the momentum.
+    """A factor on every group's learning rate, by optimiser step; one-cycle also changes the momentum.
 
-    Where the run is so short that warm-up would take more than half of it, it takes half.
+    Warm-up takes at most half of the run.
 
     Args:
-        optimizer: Its groups' learning rates are the peak.
+        optimizer: Optimiser; its groups' learning rates are the peak rates.
         name: cosine, poly, steps or onecycle. One-cycle takes the first beta of Adam from 0.95 to 0.85 and back.
         warmup_steps: Optimiser steps of warm-up.
-        total_steps: Tells the optimiser steps of the whole run. It is asked from the second step on: Lightning counts
-            them by making the training loader, whose workers must not start before a resumed run knows its epoch.
+        total_steps: Returns the optimiser steps of the whole run. It is called from the second step on: Lightning
+            counts them by building the training loader, whose workers must not start before a resumed run knows its
+            epoch.
 
     Raises:
         ValueError: The name is unknown.
@@ -112,7 +113,7 @@ class WarmupSchedule(LambdaLR):
         return FACTORS[self.name](step, *self._length(step))
 
     def get_lr(self) -> list[float | Tensor]:
-        """Learning rate of each group at the present step."""
+        """Learning rate of each group at the current step."""
         if self.name == "onecycle":
             beta = _cycle(self.last_epoch, *self._length(self.last_epoch), low=0.95, high=0.85, end=0.95)
             for group in self.optimizer.param_groups:
@@ -120,7 +121,7 @@ class WarmupSchedule(LambdaLR):
         return super().get_lr()
 
     def rescale(self, factor: float) -> None:
-        """Multiply the peak rates, and the present rates accordingly."""
+        """Multiply the peak rates, and the current rates accordingly."""
         self.base_lrs = [rate * factor for rate in self.base_lrs]
         factor = self._factor(self.last_epoch)
         self._last_lr = [peak * factor for peak in self.base_lrs]
@@ -132,17 +133,17 @@ class WarmupSchedule(LambdaLR):
         return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs, "_last_lr": self._last_lr}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a stored step."""
+        """Continue from a stored step."""
         self.__dict__.update(state_dict)
 
 
 def _progress(step: int, warmup: int, total: float) -> float:
-    """How much of the fall is done, from 0 to 1."""
+    """Completed share of the decay, from 0 to 1."""
     return min(1.0, (step - warmup) / max(1, total - warmup))
 
 
 def _cycle(step: int, warmup: int, total: float, *, low: float, high: float, end: float) -> float:
-    """From ``low`` to ``high`` at step warmup - 1 and on to ``end``, half a cosine each, as torch's OneCycleLR."""
+    """From ``low`` to ``high`` at step warmup - 1, then to ``end``, half a cosine each, as in torch's OneCycleLR."""
     if step < warmup - 1:
         start, stop, part = low, high, step / (warmup - 1)
     else:

@@ -15,15 +15,15 @@ Setting = dict[str, float]
 
 
 def settings(lr: float, weight_decay: float, sweep: Mapping[str, Sequence[float]] | None) -> list[Setting]:
-    """What each head is trained with: every pair of the grid, or the one setting where there is none.
+    """The setting of each head: every pair of the grid, or a single setting without a grid.
 
     Args:
-        lr: Learning rate where the grid names none.
-        weight_decay: Weight decay where the grid names none.
-        sweep: Lists under ``lr`` and ``weight_decay``, either or both.
+        lr: Learning rate, unless the grid has some.
+        weight_decay: Weight decay, unless the grid has some.
+        sweep: The grid: lists under ``lr``, ``weight_decay`` or both.
 
     Raises:
-        ValueError: The grid has another key, an empty list, a value twice, or a value is out of range.
+        ValueError: The grid has an unknown key, an empty list, a duplicate value, or a value out of range.
 
     Source: the linear-probe grids of DINOv2 (arXiv:2304.07193, appendix B) and DINOv3 (arXiv:2508.10104).
     """
@@ -31,7 +31,9 @@ def settings(lr: float, weight_decay: float, sweep: Mapping[str, Sequence[float]
     if sweep is not None:
         unknown = sorted(sweep.keys() - axes.keys())
         if unknown or not sweep:
-            raise ValueError(f"sweep has the keys {sorted(sweep)}; expected lr, weight_decay or both, a list each.")
+            raise ValueError(
+                f"sweep has the keys {sorted(sweep)}; expected lr, weight_decay or both, with a list each."
+            )
         axes |= sweep
     for name, values in axes.items():
         _check(name, values)
@@ -39,6 +41,7 @@ def settings(lr: float, weight_decay: float, sweep: Mapping[str, Sequence[float]
 
 
 def _check(name: str, values: Any) -> None:
+    # v == v is false for NaN
     numbers = isinstance(values, Sequence) and all(isinstance(v, int | float) and v == v for v in values)
     if not numbers or not values or len(set(values)) != len(values):
         raise ValueError(f"sweep.{name} is {values}; expected a list of different numbers.")
@@ -80,8 +83,8 @@ def without_sweep(
     """Arguments and tensors of the best head of a sweep, as if it had been trained alone.
 
     Args:
-        arguments: Arguments of the task; returned as they are if there was no sweep.
-        card: The card of the checkpoint, which says which head is the best.
+        arguments: Arguments of the task; returned unchanged without a sweep.
+        card: The card of the checkpoint, which names the best head.
         state: The tensors of the checkpoint.
     """
     if not arguments.get("sweep"):
@@ -89,6 +92,6 @@ def without_sweep(
     best = card["sweep"]["best"]
     chosen = card["sweep"]["heads"][best]
     prefix, alone = f"decoder.{best}.", "decoder."
-    tensors = {name: t for name, t in state.items() if not name.startswith(alone)}  # what the heads share
+    tensors = {name: t for name, t in state.items() if not name.startswith(alone)}  # shared by the heads
     tensors |= {alone + name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     return dict(arguments) | {"sweep": None, "lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}, tensors

@@ -222,7 +222,7 @@ def test_learned_levels_are_trained_with_the_backbone(checkpoint, image):
         ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "as a pyramid returns maps alone"),
         ("siglip2_tiny_patch8_128_sfp", {}, "tune is 'frozen', but the levels of sfp are learned"),
         ("siglip2_tiny_patch8_128_sfp", {"tune": "lora"}, "tune is 'lora', but the levels of sfp are learned"),
-        ("test_vit", {"pyramid": "resample"}, "pyramid='resample' is made of SigLIP 2 towers; test_vit is none"),
+        ("test_vit", {"pyramid": "resample"}, "pyramid='resample' needs a SigLIP 2 tower; test_vit is not one"),
     ],
 )
 def test_pyramids_that_cannot_be_are_refused(backbone, arguments, message):
@@ -281,7 +281,7 @@ def test_adapters_train_in_windows(checkpoint, image):
 
 
 def test_tower_args_of_what_is_no_tower_to_build_are_refused(checkpoint):
-    with pytest.raises(ValueError, match=r"tower_args=.'window_size': 3. is for SigLIP 2 towers; test_vit is none"):
+    with pytest.raises(ValueError, match=r"tower_args=.'window_size': 3. needs a SigLIP 2 tower; test_vit is not one"):
         Extractor("test_vit", pretrained=False, tower_args={"window_size": 3})
     with pytest.raises(ValueError, match="tower_args belong to create_backbone"):
         Extractor(create_backbone(checkpoint), tower_args={"window_size": 3})

@@ -48,7 +48,7 @@ def test_rates_fall_from_block_to_block_and_positions_norms_and_biases_do_not_de
 
 
 def test_a_model_that_does_not_tell_its_layers_is_refused():
-    with pytest.raises(ValueError, match="does not tell its layers"):
+    with pytest.raises(ValueError, match="does not define its layers"):
         backbone_groups(nn.Linear(2, 2), 1.0, 0.0, 0.5)
 
 
