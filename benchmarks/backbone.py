@@ -1,7 +1,7 @@
-"""Speed of ``features_only`` beside timm and transformers, base/16 at 256 px, all in one run.
+"""Speed of ``features_only`` compared with timm and transformers, base/16 at 256 px, all in one run.
 
 Every contestant returns the normed last map of the same batch as (B, 768, 16, 16). timm is shown as named (exact GELU,
-so not the numbers of the checkpoint) and with ``act_layer="gelu_tanh"``; transformers without its MAP head. Medians of
+so not the outputs of the checkpoint) and with ``act_layer="gelu_tanh"``; transformers without its MAP head. Medians of
 interleaved rounds; ratios are taken within each round. The last line compares with the faster of the two peers that
 compute the same function.
 
@@ -50,13 +50,13 @@ class OurMap(nn.Module):
 
 
 def flops(batch: int) -> float:
-    """Multiply-adds of all matrix products, times two: patches, 12 blocks with attention on 256 tokens."""
+    """Operations of all matrix products, two per multiply-add: patches, 12 blocks with attention on 256 tokens."""
     n, d, m = 256, 768, 3072
     return 2 * batch * (n * d * d + 12 * (4 * n * d * d + 2 * n * n * d + 2 * n * d * m))
 
 
 def gemm(dtype: torch.dtype, device: str, size: int = 4096) -> tuple[Callable[[], Tensor], float]:
-    """A square matrix product, the yardstick of what the machine can do, and its operations."""
+    """A square matrix product, as a measure of peak speed, and its number of operations."""
     size = size if device == "cuda" else 2048
     a = torch.randn(size, size, dtype=dtype, device=device)
     return lambda: a @ a, 2.0 * size**3

@@ -1,9 +1,9 @@
-"""Scoring detections by both scorers, beside pycocotools as its demo calls it and torchmetrics, all in one run.
+"""Scoring of detections by both scorers, compared with pycocotools as in its demo and torchmetrics, all in one run.
 
-Random truth like COCO's (80 classes, about 7 boxes an image) and detections: some near the truth, the others anywhere.
-All get the same entries in memory; torchmetrics gets them as tensors, one update an image, made before the clock runs.
-Each run is in a process of its own, after a run on 10 images; the rounds are interleaved. Peak is the growth of the
-resident set (Linux). AP is what came out, and how far it is from pycocotools' own; that of torchmetrics differs, as it
+Random ground truth like COCO's (80 classes, about 7 boxes per image) and detections, some near it, the others anywhere.
+All contestants get the same entries in memory; torchmetrics gets them as tensors, one update per image, converted
+before timing. Each run has its own process and a warm-up on 10 images; the rounds are interleaved. Peak is the growth
+of the resident set (Linux). AP is shown with its difference from pycocotools; that of torchmetrics differs, because it
 takes the thresholds of IoU and recall from float32.
 
     python benchmarks/detection.py scoring [--images 5000] [--detections 100] [--kind segm] [--rounds 3]
@@ -82,7 +82,7 @@ def ours(scorer: str, truth: Annotations, results: list[dict], kind: str) -> Sco
 
 def demo(truth: Annotations, results: list[dict], kind: str) -> Score:
     if kind == "segm":
-        for result in results:  # the area of the mask counts
+        for result in results:  # without a box, pycocotools takes the area from the mask
             del result["bbox"]
 
     def score() -> float:
@@ -101,7 +101,7 @@ def demo(truth: Annotations, results: list[dict], kind: str) -> Score:
 
 def torchmetrics(truth: Annotations, results: list[dict], kind: str) -> Score:
     if kind != "bbox":
-        raise SystemExit("torchmetrics takes masks as tensors of the whole image; it is compared on boxes")
+        raise SystemExit("torchmetrics takes masks as tensors of the whole image; it is compared on boxes only")
     names = {"bbox": "boxes", "category_id": "labels", "score": "scores", "area": "area", "iscrowd": "iscrowd"}
 
     def tensors(entries: list[dict], *keys: str) -> dict:
@@ -138,7 +138,7 @@ CONTESTANTS = {
 
 def measure(name: str, args: argparse.Namespace) -> None:
     contestant = CONTESTANTS[name]
-    contestant(*sample(10, args.detections, args.kind), args.kind)()  # what is loaded or set up once
+    contestant(*sample(10, args.detections, args.kind), args.kind)()  # warm-up: one-time loading and setup
     score = contestant(*sample(args.images, args.detections, args.kind), args.kind)
     with peak_growth() as grown:
         start = time.perf_counter()

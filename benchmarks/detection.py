@@ -1,4 +1,4 @@
-"""What detection costs: a step of fine-tuning at 1024 px with windows, and scoring 5,000 images by either scorer.
+"""Cost of detection: a fine-tuning step at 1024 px with windows, and scoring 5,000 images with each scorer.
 
 python benchmarks/detection.py                       # both
 python benchmarks/detection.py step [--rounds 3]     # options of window_step.py

@@ -1,7 +1,7 @@
-"""Damage small files in seeded ways, and read them: every reader answers with a ValueError, or reads what is there.
+"""Fuzz the readers with damaged small files: each reader must read the content or raise a ValueError.
 
-Nothing may raise another error, take more than 1 GB or 10 s, or read what the format's own library (safetensors, numpy)
-refuses. Each reader runs in a process of its own with bounded memory. Ends with 1 if anything of that happened.
+No reader may raise another error, take more than 1 GB or 10 s, or accept a file that the format's own library
+(safetensors, numpy) refuses. Each reader runs in its own process with bounded memory. Exits with status 1 on a failure.
 
     python benchmarks/fuzz_readers.py [--count N] [--seed N] [READER ...]
 """
@@ -44,11 +44,11 @@ _ODD: list[Any] = [
 ]
 
 
-# Ways to damage.
+# Mutations.
 
 
 def bytes_damaged(rng: random.Random, data: bytes) -> bytes:
-    """Bits flipped, bytes cut off, put in, taken out or written over by others of the file."""
+    """Flip a bit, truncate, or insert, delete or overwrite bytes."""
     found, way = bytearray(data), rng.randrange(6)
     at, length = rng.randrange(len(data)), rng.choice((1, 2, 8, 100))
     if way <= 1:
@@ -66,7 +66,7 @@ def bytes_damaged(rng: random.Random, data: bytes) -> bytes:
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in nested lists and objects."""
+    """Path of every value in nested lists and objects."""
     if path:
         yield path
     if isinstance(content, dict | list):
@@ -75,7 +75,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def content_damaged(rng: random.Random, content: Any) -> Any:
-    """A value removed, of another type, size or place, nested, or under another name."""
+    """Remove, replace, rescale, nest or rename values."""
     content = copy.deepcopy(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if not (known := list(places(content))):
@@ -99,7 +99,7 @@ def content_damaged(rng: random.Random, content: Any) -> Any:
 
 
 def json_damaged(rng: random.Random, content: Any) -> bytes:
-    """JSON of damaged content, damaged JSON, or JSON nested without measure."""
+    """JSON of damaged content, damaged JSON, deeply nested JSON, or JSON with a duplicate key."""
     if rng.random() < 0.1:
         return bytes_damaged(rng, json.dumps(content).encode())
     text = json.dumps(content_damaged(rng, content))
@@ -112,11 +112,11 @@ def json_damaged(rng: random.Random, content: Any) -> bytes:
     return text.encode()
 
 
-# Readers: each makes its file, damages it, reads it, and may say whether the format's own library reads it.
+# Readers: each writes its file, damages it and reads it; ``library`` reads it with the format's own library.
 
 
 class Safetensors:
-    """The header, and the values that it tells of."""
+    """Header of a safetensors file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "x.safetensors"
@@ -141,7 +141,7 @@ class Safetensors:
 
 
 class Npz:
-    """The members, and their values."""
+    """Members and values of an npz file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "x.npz"
@@ -195,7 +195,7 @@ class Config:
 
 
 class Checkpoint:
-    """The structure of a checkpoint, or its bytes."""
+    """Structure or bytes of a checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.task = folder / "x.ckpt", small_task(folder)
@@ -227,7 +227,7 @@ class Export:
         else:
             weights = bytes_damaged(rng, weights)
         (self.folder / "head.safetensors").write_bytes(weights)
-        if rng.random() < 0.5:  # as somebody would who means it
+        if rng.random() < 0.5:  # a deliberate change updates the hash as well
             card = card.replace(self.card["sha256"].encode(), file_sha256(self.folder / "head.safetensors").encode())
         (self.folder / "head.json").write_bytes(card)
 
@@ -236,7 +236,7 @@ class Export:
 
 
 class Yaml:
-    """A config of the command line, which is parsed and printed; nothing is built."""
+    """A config of the command line, which is parsed and printed; no model is built."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "x.yaml"
@@ -287,12 +287,12 @@ def write_tower(folder: Path) -> Path:
 
 
 def small_task(folder: Path) -> heads.SegmentationTask:
-    """A head on such a tower."""
+    """A segmentation head on the tower of :func:`write_tower`."""
     return heads.SegmentationTask(str(write_tower(folder / "tower")), ["sky", "road"], (16, 16))
 
 
 def checkpoint_of(task: heads.SegmentationTask) -> dict[str, Any]:
-    """What a run writes of it, without the trainer's own state."""
+    """The checkpoint that a run writes of the task, without the trainer's state."""
     content: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 1}
     content |= {"pytorch-lightning_version": "2.6.6", "global_step": 3}
     content["siglip2_head"] = task.card() | {"metrics": {"val/mIoU": 0.5}, "protocol": task.protocol()}
@@ -300,11 +300,11 @@ def checkpoint_of(task: heads.SegmentationTask) -> dict[str, Any]:
     return content
 
 
-# What is asked of them.
+# Checks.
 
 
 def fuzz(reader: str, folder: Path, count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """How many inputs were read and refused, and what went wrong."""
+    """Numbers of read and refused inputs, and the failures."""
     fuzzed = READERS[reader](folder)
     counts, wrong = {"read": 0, "refused": 0}, []
     for number in range(count):
@@ -333,16 +333,16 @@ def _read(fuzzed: Any) -> Any:
 
 
 def _contradictions(fuzzed: Any, found: Any) -> Iterator[str]:
-    """The library refuses what was read, or reads something else."""
+    """Disagreements with the format's own library."""
     if not hasattr(fuzzed, "library"):
         return
     try:
         theirs = fuzzed.library()
     except Exception as error:
-        yield f"read, and refused by its library ({type(error).__name__}: {str(error)[:200]})"
+        yield f"read, but refused by its library ({type(error).__name__}: {str(error)[:200]})"
         return
     if not _same(theirs, found):
-        yield "read as something else by its library"
+        yield "read differently by its library"
 
 
 def _same(theirs: Any, ours: Any) -> bool:
@@ -350,14 +350,14 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 def _in_a_process(reader: str, count: int, seed: int, results: Any) -> None:
-    """With a bound on the memory that it adds, and on the time of one input."""
+    """Fuzz one reader with bounds on the added memory and on the time of one input."""
     status = Path("/proc/self/statm").read_text().split()
     resource.setrlimit(
         resource.RLIMIT_AS, (int(status[0]) * resource.getpagesize() + 4 * _BYTES, resource.RLIM_INFINITY)
     )
     folder = Path(tempfile.mkdtemp())
     try:
-        counts, wrong = fuzz(reader, folder, 1, seed)  # what is imported and made once counts for nobody
+        counts, wrong = fuzz(reader, folder, 1, seed)  # warm-up: imports and setup do not count
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         shutil.rmtree(folder)
         folder.mkdir()
@@ -369,7 +369,7 @@ def _in_a_process(reader: str, count: int, seed: int, results: Any) -> None:
 
 
 def main() -> int:
-    """Run the readers that are named, or all of them."""
+    """Fuzz the named readers, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("readers", nargs="*", help=", ".join(READERS))
     parser.add_argument("--count", type=int, default=300)

@@ -1,8 +1,8 @@
-"""What ``import siglip2_backbone`` costs beside ``import timm``, each in fresh processes, one after the other.
+"""Time of ``import siglip2_backbone`` compared with ``import timm``, each in fresh processes, interleaved.
 
     python benchmarks/imports.py [--rounds N]
 
-The library's promise is at most 1.15 times timm's time.
+The target is at most 1.15 times timm's time.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Runs that are killed at random moments and resumed must end as the run that nobody killed.
+"""Check that a run which is killed at random moments and resumed ends like an undisturbed run.
 
-For each kind of run: 30 epochs whose monitored score falls, once undisturbed, and once killed by SIGKILL at ten random
-moments and resumed each time by ``fit --ckpt_path last``. ``last`` and ``best`` of both must agree in every weight, in
-the state of the optimiser and of the schedule, and in the scores. Ends with status 1 if they do not.
+For each kind of run: 30 epochs with a falling monitored score, once undisturbed, and once killed by SIGKILL at ten
+random moments and resumed each time by ``fit --ckpt_path last``. ``last`` and ``best`` of both must agree in every
+weight, in the state of the optimiser and of the schedule, and in the scores. Exits with status 1 if they differ.
 
 Each run is a fork of this process, so that a start costs no imports.
 """
@@ -23,7 +23,7 @@ import heads
 from heads.cli import main
 from heads.storage.checkpoints import read_checkpoint
 
-# the number of the epoch, to be low, as a score that gets worse in each epoch; or the one that the task goes by
+# falling: the epoch number with mode min, which gets worse in each epoch; task: the score that the task monitors
 SCORES = {"falling": "{monitor: epoch, mode: min}", "task": "{}"}
 SEGMENTATION = "{class_path: heads.SegmentationTask, init_args: {backbone: TOWER, pretrained: false, warmup_steps: 2"
 KINDS = {
@@ -47,7 +47,7 @@ data:
 
 
 def start(config: Path, log: Path) -> int:
-    """Fork a run in a process group of its own; gives its process id."""
+    """Fork a run into its own process group; return its process id."""
     child = os.fork()
     if child:
         return child
@@ -64,7 +64,7 @@ def start(config: Path, log: Path) -> int:
 
 
 def differences(found: dict, expected: dict) -> list[str]:
-    """What differs between two checkpoints, apart from the paths of the two folders."""
+    """Names of the parts that differ between two checkpoints; paths are ignored."""
     wrong = []
     for name, tensor in expected["state_dict"].items():
         if not torch.equal(found["state_dict"][name], tensor):
@@ -84,7 +84,7 @@ def differences(found: dict, expected: dict) -> list[str]:
 
 
 def compare(kind: str, score: str, folder: Path, epochs: int, kills: int, rng: random.Random) -> bool:
-    """One kind of run, undisturbed and killed; whether they agree."""
+    """Do one kind of run undisturbed and killed; return whether both agree."""
     roots = {name: folder / kind / name for name in ("whole", "killed")}
     for name, root in roots.items():
         root.parent.mkdir(parents=True, exist_ok=True)

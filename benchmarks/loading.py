@@ -1,7 +1,7 @@
-"""Memory and time of ``create_model(pretrained=True)`` on a file of the true base size (1.5 GB), beside other ways.
+"""Memory and time of ``create_model(pretrained=True)`` on a file of base size (1.5 GB), compared with other ways.
 
-The file is written by transformers with random weights. Each way runs in a process of its own; the file is in the page
-cache. Peak is the growth of the resident set while loading, as a multiple of the tower's bytes (372 MB).
+transformers writes the file with random weights. Each way runs in its own process; the file is in the page cache. Peak
+is the growth of the resident set while loading, as a multiple of the tower's bytes (372 MB).
 
     python benchmarks/loading.py [--directory DIR]
 """
@@ -42,14 +42,14 @@ def load(way: str, directory: str) -> object:
         model.load_state_dict({k.removeprefix("vision_model."): v for k, v in state.items() if "vision" in k})
         return model
     model = SiglipVisionModel.from_pretrained(directory)
-    if "touched" in way:  # it maps the file and reads a value when it is used; ours has read them all
+    if "touched" in way:  # transformers maps the file and reads values on first use; ours has read them all
         for p in model.parameters():
             p.sum()
     return model
 
 
 def measure(way: str, directory: str) -> None:
-    """In a process of its own: import, load once, print the growth and the seconds."""
+    """In its own process: import, load once, print the growth and the seconds."""
     import time
 
     import timm
@@ -71,7 +71,7 @@ def measure(way: str, directory: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--directory", help="where the checkpoint is, or is to be written; a temporary folder if absent"
+        "--directory", help="folder of the checkpoint, written if missing (default: a temporary folder)"
     )
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,11 +1,11 @@
-"""Generated scenes: images per second, and how much of them is told by pixel position, raw patches and a trained tower.
+"""Generated scenes: images per second, and the mIoU of pixel position, raw patches and a trained tower.
 
     python benchmarks/scenes.py [--rounds 7]      # images per second of one process, by size
     python benchmarks/scenes.py --baselines       # mIoU on held-out scenes; about six minutes on two CPU cores
 
-The three are trained on the scenes of ``configs/segmentation/generated_scenes.yaml`` and measured on its test split:
-the class that is most frequent at each pixel; a linear probe (BatchNorm, 1 x 1 convolution) on the raw pixels of each
-8 x 8 patch; and what ``siglip2 demo`` trains, a tiny tower with the same probe, end to end.
+The three baselines are trained on the scenes of ``configs/segmentation/generated_scenes.yaml`` and measured on its test
+split: the most frequent class at each pixel; a linear probe (BatchNorm, 1 x 1 convolution) on the raw pixels of each
+8 x 8 patch; and a tiny tower with the same probe, trained end to end as in ``siglip2 demo``.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def main() -> None:
     torch.manual_seed(0)
     data = scenes()
     found = {"pixel position": position(data), "raw patches": raw_patches(data), "tower": tower()}
-    print("\n| what is known | mIoU |\n|---|---|")
+    print("\n| baseline | mIoU |\n|---|---|")
     for name, miou in found.items():
         print(f"| {name} | {miou:.3f} |")
 

@@ -1,10 +1,10 @@
-"""Loss and metric of segmentation from the logits of the cells, beside upsampling these first, all in one run.
+"""Segmentation loss and metric from the logits of the cells, compared with upsampling the logits first, in one run.
 
 Random logits of 150 classes for 512 x 512 px, by default at patch 16 (32 x 32 cells); random labels with a fifth
-ignored. The loss is timed forward and backward, beside ``F.interpolate`` and ``F.cross_entropy``; the metric beside
+ignored. The loss is timed forward and backward, against ``F.interpolate`` and ``F.cross_entropy``; the metric against
 ``F.interpolate`` and torchmetrics' ``MulticlassJaccardIndex``. Medians of interleaved rounds; ratios are taken within
-each round. Peak is the growth of the resident set while it runs once, after a run on 32 x 32 px, in a process of its
-own (Linux, CPU).
+each round. Peak is the growth of the resident set in one run, after a warm-up on 32 x 32 px, in its own process
+(Linux, CPU).
 
     python benchmarks/segmentation.py [--batch 1] [--rounds 15] [--reduction 16] [--threads 2] [--device cuda]
 """
@@ -73,11 +73,11 @@ RUNS: dict[str, dict[str, Run]] = {
 
 
 def difference(work: str, ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> str:
-    """How far the results of the two ways are apart."""
+    """Difference between the results of the two ways."""
     value = f"{abs(ours[0] - theirs[0]):.0e}"
     if work == "metric":
         return f"mIoU differs by {value}, {int((ours[1] - theirs[1]).abs().sum())} counts differ"
-    return f"the loss differs by {value}, its gradient by {(ours[1] - theirs[1]).norm() / theirs[1].norm():.0e} of it"
+    return f"the loss differs by {value}, its gradient by {(ours[1] - theirs[1]).norm() / theirs[1].norm():.0e} (L2)"
 
 
 def peak(work: str, way: str, args: argparse.Namespace) -> float:
@@ -89,7 +89,7 @@ def peak(work: str, way: str, args: argparse.Namespace) -> float:
 
 def print_peak(run: Run, batch: int, reduction: int) -> None:
     inputs = sample(batch, reduction, "cpu")
-    run(*sample(1, reduction, "cpu", size=32))  # what is loaded or set up once
+    run(*sample(1, reduction, "cpu", size=32))  # warm-up: one-time loading and setup
     with peak_growth() as grown:
         run(*inputs)
     print(grown[0])
@@ -117,7 +117,7 @@ def main() -> None:
         if args.device == "cpu":
             peaks = {way: peak(work, way, args) for way in ways}
             held = ", ".join(f"{way} {size:.0f} MiB" for way, size in peaks.items())
-            print(f"  peak: {held}, {peaks['ours'] / peaks['full size']:.3f} of it")
+            print(f"  peak: {held}, ratio {peaks['ours'] / peaks['full size']:.3f}")
         print(f"  {difference(work, *(run(*inputs) for run in ways.values()))}")
 
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: every contestant once per round, so that a slow minute of the machine hits all of them."""
+"""Interleaved timing: every contestant once per round, so that a slow phase of the machine affects all of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -25,12 +25,12 @@ def interleaved(
 
 
 def ratio(slower: list[float], faster: list[float]) -> float:
-    """Median over the rounds of the quotient within a round: what slows down a whole round cancels out."""
+    """Median over the rounds of the ratio within a round: a slowdown of a whole round cancels out."""
     return median(a / b for a, b in zip(slower, faster, strict=True))
 
 
 def _rotated(names: list[str], i: int) -> list[str]:
-    """Another one goes first in each round: who follows whom matters for caches and clocks."""
+    """Rotate the order in each round: the predecessor affects caches and clock speeds."""
     return names[i % len(names) :] + names[: i % len(names)]
 
 
@@ -40,7 +40,7 @@ def _synchronize() -> None:
 
 
 def device_name(device: str) -> str:
-    """What to write beside a figure."""
+    """Name of the device, for a report."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"

@@ -1,10 +1,10 @@
-"""A fine-tuning step at 1024 px with windowed attention, beside attention everywhere, all in one run.
+"""A fine-tuning step at 1024 px with windowed attention, compared with global attention, all in one run.
 
 Base/16 with random weights in ViTDet's pyramid, one image, the mean of all levels as the loss, forward and backward, in
-float32; windows of 14 and 16 cells with four global blocks. Each way as it is, and with every block recomputed in the
-backward pass. At 1024 px there are 64 x 64 cells, which 16 divides and 14 does not. Medians of interleaved rounds;
-ratios are taken within each round. Peak is what a step needs beyond weights and gradients: the growth of the resident
-set after a step on a small image, in a process of its own (Linux), or on cuda that of the allocated memory.
+float32; windows of 14 and 16 cells with four global blocks. Each way runs with and without recomputing every block in
+the backward pass. At 1024 px there are 64 x 64 cells, which 16 divides and 14 does not. Medians of interleaved rounds;
+ratios are taken within each round. Peak is the memory of a step beyond weights and gradients: the growth of the
+resident set after a step on a small image, in its own process (Linux), or on cuda that of the allocated memory.
 
     python benchmarks/detection.py step [--rounds 3] [--size 1024] [--threads 2] [--device cuda]
 """
@@ -51,7 +51,7 @@ def peak(way: str, args: argparse.Namespace) -> float:
 
 def measured_peak(way: str, args: argparse.Namespace) -> float:
     model, recompute = model_of(way, args.device), way.endswith(RECOMPUTED)
-    step(model, 64, args.device, recompute)  # what is loaded or set up once, and the gradients
+    step(model, 64, args.device, recompute)  # warm-up: one-time loading and setup, and the gradients
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
