@@ -1,6 +1,6 @@
 """Write a tower as a directory that timm, transformers or this library reads: model.safetensors and config.json.
 
-The tensors are the checkpoint's own, in the type in which they are stored; only their names and their order change.
+Tensors keep the values and the dtype of the checkpoint; only their names and layout change.
 """
 
 import json
@@ -33,13 +33,13 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     """Write the vision tower of a checkpoint in another format.
 
     Args:
-        source: As :func:`~siglip2_backbone.create_backbone` takes it.
-        destination: Directory to write, which must not exist or be empty. It appears whole or not at all.
-        target: Who is to read it.
-        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+        source: Any source of :func:`~siglip2_backbone.create_backbone`.
+        destination: Directory to write, missing or empty. It is written completely or not at all.
+        target: The library that will load the result.
+        cache_dir: Folder of huggingface_hub's cache, if not the default one.
 
     Returns:
-        The tower's fingerprint, in the type in which it is stored.
+        The fingerprint of the tower in its stored dtype.
 
     Raises:
         ValueError: The source cannot be read, the destination is occupied or cannot be written, or the target has no
@@ -63,12 +63,12 @@ def _configs(files: CheckpointFiles, variant: Variant, target: Target, dtype: to
     """Content of the JSON files, by file name."""
     if target == "transformers":
         return transformers_configs(variant, dtype)
-    one = siglip1_by(files) is not None  # of other weights nobody knows what they were trained on since
+    one = siglip1_by(files) is not None  # other weights get no tag: their training is unknown
     if target == "timm":
         return {"config.json": timm_config(variant, SIGLIP1_TAG if one else None)}
     if variant.name not in VARIANTS:
         raise ValueError(
-            f"{files.source} has the sizes of no model of this library, so there is no name to write. Choose timm or "
+            f"{files.source} matches no model of this library, so config.json would lack a model name. Choose timm or "
             "transformers as the format; create_backbone reads both."
         )
     return {"config.json": _timm_style(variant, variant.name, OWN_SIGLIP1_TAG if one else None)}
@@ -77,13 +77,13 @@ def _configs(files: CheckpointFiles, variant: Variant, target: Target, dtype: to
 def _renamed(state: dict[str, Tensor], variant: Variant, target: Target) -> dict[str, Tensor]:
     if target == "timm":
         return to_timm(state, variant)
-    if target == "transformers":  # the prefix is in the files of every version of transformers
+    if target == "transformers":  # every version of transformers writes the prefix
         return {f"{PREFIX}{name}": t for name, t in to_transformers(state, variant).items()}
     return state
 
 
 def to_timm(state: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
-    """A state dict of our tower as one of timm's VisionTransformer or, for NaFlex, of timm's NaFlexVit."""
+    """Convert our state dict to that of timm's VisionTransformer or, for NaFlex, of timm's NaFlexVit."""
     if not variant.naflex:
         return dict(state)
     kernel = "patch_embed.proj.weight"
@@ -93,8 +93,8 @@ def to_timm(state: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
 
 
 def to_transformers(state: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
-    """A state dict of our tower as one of transformers' SiglipVisionModel or Siglip2VisionModel."""
-    pieces: dict[str, dict[int, Tensor]] = defaultdict(dict)  # by the file's name and the first third that they fill
+    """Convert our state dict to that of transformers' SiglipVisionModel or Siglip2VisionModel."""
+    pieces: dict[str, dict[int, Tensor]] = defaultdict(dict)  # file's name -> first third of q, k, v -> piece
     for name, parts in key_map(variant.depth).items():
         value = _linear_kernel(state[name]) if variant.naflex and name == "patch_embed.proj.weight" else state[name]
         for part, piece in zip(parts, value.chunk(len(parts)), strict=True):
@@ -112,7 +112,7 @@ def _linear_kernel(kernel: Tensor) -> Tensor:
 
 
 def transformers_configs(variant: Variant, dtype: torch.dtype) -> dict[str, dict[str, Any]]:
-    """Complete config.json and preprocessor_config.json, by file name: nothing is left to a version's defaults."""
+    """Complete config.json and preprocessor_config.json, by file name; no value relies on a version's defaults."""
     family = "Siglip2" if variant.naflex else "Siglip"
     side, patch = variant.img_size, variant.patch_size
     config = FIXED | {
@@ -146,9 +146,9 @@ def transformers_configs(variant: Variant, dtype: torch.dtype) -> dict[str, dict
 
 
 def timm_config(variant: Variant, tag: str | None = None) -> dict[str, Any]:
-    """config.json that makes plain timm build the same tower: the nearest of timm's names, and what differs from it.
+    """config.json that makes plain timm build the same tower: timm's closest model name plus the differing arguments.
 
-    The GELU is always among the arguments, because timm's names of half of the published towers take the exact one.
+    ``act_layer`` is always set, because timm builds half of the published towers with the exact GELU.
     """
     base = max(
         (v for v in VARIANTS.values() if v.timm_name and v.naflex == variant.naflex),
@@ -161,7 +161,7 @@ def timm_config(variant: Variant, tag: str | None = None) -> dict[str, Any]:
         if getattr(variant, key) != getattr(base, key)
     }
     if (variant.embed_dim, variant.mlp_dim) != (base.embed_dim, base.mlp_dim):
-        args["mlp_ratio"] = (variant.mlp_dim + 0.5) / variant.embed_dim  # timm truncates ratio * width
+        args["mlp_ratio"] = (variant.mlp_dim + 0.5) / variant.embed_dim  # timm truncates ratio * width: add half a unit
     if variant.naflex and variant.grid_size != base.grid_size:
         args["pos_embed_grid_size"] = [variant.grid_size, variant.grid_size]
     if not variant.naflex and not str(base.timm_name).endswith(f"_{variant.img_size}"):
@@ -170,7 +170,7 @@ def timm_config(variant: Variant, tag: str | None = None) -> dict[str, Any]:
     if variant.naflex:
         config["pretrained_cfg"] |= {"first_conv": NAFLEX["patch_embed.proj.weight"].removesuffix(".weight")}
     else:
-        config["pretrained_cfg"] |= {"fixed_input_size": True}  # unless dynamic_img_size is asked for
+        config["pretrained_cfg"] |= {"fixed_input_size": True}  # unless dynamic_img_size is set
     return config
 
 
@@ -181,7 +181,7 @@ def _timm_style(variant: Variant, architecture: str, tag: str | None) -> dict[st
     cfg.pop("tag", None)
     if tag is not None:
         cfg["tag"] = tag
-        del cfg["paper_ids"], cfg["paper_name"]  # of SigLIP 2
+        del cfg["paper_ids"], cfg["paper_name"]  # they cite SigLIP 2
     return {
         "architecture": architecture,
         "num_classes": 0,

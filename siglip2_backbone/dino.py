@@ -1,4 +1,4 @@
-"""The tower behind the interface of DINOv2 and DINOv3, so that code which evaluates those takes it."""
+"""The tower with the interface of DINOv2 and DINOv3, for evaluation code written for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +15,14 @@ Layer = Tensor | tuple[Tensor, Tensor]
 class DinoTower(nn.Module):
     """A tower with ``get_intermediate_layers`` and the attributes that DINO evaluation code reads.
 
-    SigLIP 2 has no class token; the output of its MAP head, of which there is one and not one a block, stands in.
+    SigLIP 2 has no class token; the output of its MAP head replaces it. There is one such output, not one per block.
 
     Args:
-        tower: The tower; it is held, not copied.
+        tower: The tower; it is not copied.
 
-    Source: facebookresearch/dinov2 @ b8931f7 and dinov3 @ 6876159, ``vision_transformer.py``. Differences: images of
-    any size are taken, negative indices count from the end, and indices out of order are refused (DINO returns them in
-    the order of the network, without a word).
+    Source: facebookresearch/dinov2 @ b8931f7 and dinov3 @ 6876159, ``vision_transformer.py``. Differences: images may
+    have any size, negative indices count from the end, and indices out of order are refused (DINO silently returns
+    network order).
     """
 
     def __init__(self, tower: Siglip2VisionTransformer) -> None:
@@ -30,7 +30,7 @@ class DinoTower(nn.Module):
         self.tower = tower
         self.n_blocks = len(tower.blocks)
         self.embed_dim: int = tower.embed_dim
-        self.embed_dims: list[int] = [tower.embed_dim] * self.n_blocks  # DINOv3 reads one for each block
+        self.embed_dims: list[int] = [tower.embed_dim] * self.n_blocks  # DINOv3 reads one per block
         self.num_features: int = tower.embed_dim
         self.patch_size: int = tower.patch_embed.patch_size[0]
         self.input_pad_size: int = self.patch_size
@@ -51,23 +51,23 @@ class DinoTower(nn.Module):
         return self._pooled(self.tower.forward_features(x))
 
     def forward_features(self, x: Tensor, masks: Tensor | None = None) -> dict[str, Any]:
-        """Everything that the last block gives.
+        """Outputs of the last block.
 
         Args:
             x: Images ``(B, 3, H, W)``, normalised.
-            masks: What DINO hides in pretraining; not offered.
+            masks: DINO's pretraining masks; not supported.
 
         Returns:
             ``x_norm_patchtokens``: normed tokens ``(B, N, D)``. ``x_norm_clstoken``: the output ``(B, D)`` of the MAP
-            head, or ``None`` of a tower without one. ``x_norm_regtokens`` (DINOv2) and ``x_storage_tokens`` (DINOv3):
-            registers, of which there are none, ``(B, 0, D)``. ``x_prenorm``: tokens ``(B, N, D)`` before the final
-            norm. ``masks``: ``None``.
+            head, or ``None`` without a MAP head. ``x_norm_regtokens`` (DINOv2) and ``x_storage_tokens`` (DINOv3):
+            register tokens, always empty, ``(B, 0, D)``. ``x_prenorm``: tokens ``(B, N, D)`` before the final norm.
+            ``masks``: ``None``.
 
         Raises:
             ValueError: Masks are given.
         """
         if masks is not None:
-            raise ValueError("masks: the tower was trained without a token that hides cells. Leave it out.")
+            raise ValueError("masks is set; expected None, because the tower has no mask token. Leave it out.")
         tokens, (before,) = self.tower.forward_intermediates(x, indices=[self.n_blocks - 1], output_fmt="NLC")
         registers = tokens[:, :0]
         return {
@@ -93,11 +93,12 @@ class DinoTower(nn.Module):
             x: Images ``(B, 3, H, W)``, normalised.
             n: The last n blocks, or ascending block indices.
             reshape: Return maps ``(B, D, rows, columns)`` instead of tokens ``(B, N, D)``.
-            return_class_token: Return pairs of tokens or map, and the output ``(B, D)`` of the MAP head.
-            norm: Apply the final norm to tokens and maps. The MAP head always has it before itself.
+            return_class_token: Return pairs: tokens or map, and the output ``(B, D)`` of the MAP head.
+            norm: Apply the final norm to tokens and maps. The MAP head always reads normed tokens.
 
         Raises:
-            ValueError: Indices are no blocks or not ascending, or a class token is asked of a tower without MAP head.
+            ValueError: Indices are out of range or not ascending, or a class token is requested from a tower without
+                MAP head.
         """
         indices = absolute_indices(self.n_blocks, n, "n")
         if indices != sorted(indices):
@@ -116,7 +117,7 @@ class DinoTower(nn.Module):
     def _pooled(self, tokens: Tensor) -> Tensor:
         if self.tower.attn_pool is None:
             raise ValueError(
-                "The tower was built without its MAP head, whose output stands in for a class token. Build it with "
+                "The tower was built without its MAP head, whose output replaces the class token. Build it with "
                 "global_pool='map', or leave return_class_token out."
             )
         pooled: Tensor = self.tower.forward_head(tokens, pre_logits=True)
@@ -124,17 +125,17 @@ class DinoTower(nn.Module):
 
 
 def as_dino(model: Siglip2VisionTransformer | FeatureMaps) -> DinoTower:
-    """A tower as code for DINOv2 and DINOv3 knows it; see :class:`DinoTower`.
+    """Wrap a tower in the interface of DINOv2 and DINOv3; see :class:`DinoTower`.
 
     Args:
-        model: A tower, or a FeatureMaps built with ``pooled=True``, which holds a whole one.
+        model: A tower, or a FeatureMaps built with ``pooled=True``, which keeps the whole tower.
 
     Raises:
-        ValueError: The FeatureMaps has dropped parts of its tower, or it is something else.
+        ValueError: The FeatureMaps has dropped parts of its tower, or ``model`` has another type.
     """
     if isinstance(model, FeatureMaps):
         if not model.pooled:
-            raise ValueError("This FeatureMaps has dropped what it does not use; build it with pooled=True.")
+            raise ValueError("This FeatureMaps has dropped unused parts of its tower; build it with pooled=True.")
         model = model.model
     if not isinstance(model, Siglip2VisionTransformer):
         raise ValueError(f"model is a {type(model).__name__}; expected a Siglip2VisionTransformer or FeatureMaps.")

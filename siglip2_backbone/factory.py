@@ -1,4 +1,4 @@
-"""Build towers: by name, from a checkpoint of theirs, as a plain tower, as maps or as a pyramid."""
+"""Build towers by name or from a checkpoint: as a plain tower, as feature maps or as a pyramid."""
 
 import difflib
 import inspect
@@ -35,32 +35,32 @@ def create_backbone(
     cache_dir: str | Path | None = None,
     **tower_args: Any,
 ) -> FeatureMaps | Pyramid:
-    """A SigLIP 2 tower that returns maps, with its pretrained weights.
+    """Build a SigLIP 2 tower that returns feature maps, with pretrained weights.
 
     Args:
-        source: A directory or safetensors file in google's or timm's format, an npz file of big_vision's, a model name
+        source: A directory or safetensors file in google's or timm's format, an npz file in big_vision's, a model name
             (``siglip2_base_patch16_256``, also with ``_pyramid`` or ``_sfp``) or a Hugging Face id
-            (``google/siglip2-base-patch16-256``, ``timm/vit_base_patch16_siglip_256.v2_webli``). A path that exists
-            wins. timm's prefixes ``hf-hub:`` and ``local-dir:`` may stand before it.
-        out_indices: Blocks to return, in this order; negative ones count from the end, an int n stands for the last n.
-            Four blocks spread over the depth by default. Of a pyramid it picks levels, and ``layers`` the blocks.
+            (``google/siglip2-base-patch16-256``, ``timm/vit_base_patch16_siglip_256.v2_webli``). An existing path
+            takes precedence. timm's prefixes ``hf-hub:`` and ``local-dir:`` are accepted.
+        out_indices: Blocks to return, in this order; negative indices count from the end, an int n selects the last n.
+            Four blocks spread over the depth by default. For a pyramid it selects levels, and ``layers`` the blocks.
         norm: Apply the final norm to every map.
-        pooled: Keep the MAP head, for ``forward_pooled``; not of a pyramid.
+        pooled: Keep the MAP head, for ``forward_pooled``; not available for a pyramid.
         pyramid: ``"resample"`` or ``"sfp"`` for maps at 4, 8, 16 and 32 px per cell, see
             :class:`~siglip2_backbone.ResampledPyramid` and :class:`~siglip2_backbone.SimpleFeaturePyramid`, whose
-            arguments are then taken as well. The neck of sfp is never pretrained.
-        pretrained: Load the weights; ``False`` gives random ones.
-        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+            arguments are then accepted as well. The neck of sfp is never pretrained.
+        pretrained: Load the weights; ``False`` initialises them randomly.
+        cache_dir: Folder of huggingface_hub's cache, if not the default one.
         **tower_args: Arguments of :class:`Siglip2VisionTransformer`, such as ``img_size``, ``pos_interp``,
             ``in_chans``, ``drop_path_rate``, ``device`` or ``dtype``.
 
     Raises:
-        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower, or the arguments do not fit it.
+        ValueError: The source is unknown, unreachable, damaged or not a SigLIP tower, or the arguments do not fit it.
     """
     source, pyramid = pyramid_of(source, pyramid)
     if pyramid and pooled:
         raise ValueError(
-            f"{source} as a pyramid returns maps alone, without the MAP head's pooled output. Take the plain tower "
+            f"{source} as a pyramid returns maps only, without the MAP head's pooled output. Use the plain tower "
             "(the name without its suffix), or leave pooled out."
         )
     variant, files = _resolve(source, pretrained, cache_dir)
@@ -74,7 +74,7 @@ def create_backbone(
 
 
 def pyramid_of(source: str | Path, pyramid: PyramidKind | None) -> tuple[str | Path, PyramidKind | None]:
-    """The source without a pyramid's suffix, and the kind of pyramid that is asked for."""
+    """The source without a pyramid's suffix, and the requested kind of pyramid."""
     if pyramid not in (None, *PYRAMIDS):
         raise ValueError(f"pyramid is {pyramid!r}; expected one of {', '.join(PYRAMIDS)}, or None.")
     if isinstance(source, Path) or Path(source).expanduser().exists():
@@ -89,7 +89,7 @@ def open_tower(source: str | Path, cache_dir: str | Path | None = None) -> tuple
     """The architecture behind a source of :func:`create_backbone`, and its files.
 
     Raises:
-        ValueError: The source is unknown, unreachable, damaged or no SigLIP tower.
+        ValueError: The source is unknown, unreachable, damaged or not a SigLIP tower.
     """
     variant, files = _resolve(source, True, cache_dir)
     assert files is not None
@@ -99,12 +99,12 @@ def open_tower(source: str | Path, cache_dir: str | Path | None = None) -> tuple
 def _resolve(
     source: str | Path, pretrained: bool, cache_dir: str | Path | None
 ) -> tuple[Variant, CheckpointFiles | None]:
-    """The architecture behind a source, and its files where weights are wanted."""
+    """The architecture behind a source, and its files if weights are wanted."""
     source = without_scheme(source)
     if isinstance(source, Path) or Path(source).expanduser().exists():
         return _of_files(open_checkpoint(source), pretrained)
     known = VARIANTS.get(source.removesuffix(".webli")) or by_hub_id(source.split("@")[0])
-    if known is None and "/" in source:  # a path that is not there, or an id: open_checkpoint says what is wrong
+    if known is None and "/" in source:  # a missing path or an id: open_checkpoint gives the precise error
         return _of_files(open_checkpoint(source, cache_dir), pretrained)
     if known is None:
         raise ValueError(unknown_name(source))
@@ -118,38 +118,38 @@ def _resolve(
 
 
 def _of_files(files: CheckpointFiles, pretrained: bool) -> tuple[Variant, CheckpointFiles | None]:
-    """The architecture of a checkpoint, and its files where weights are wanted.
+    """The architecture of a checkpoint, and its files if weights are wanted.
 
     Raises:
-        ValueError: It is no SigLIP tower, or its config describes another one than its tensors.
+        ValueError: It is not a SigLIP tower, or its config does not match its tensors.
     """
     variant = variant_of(files)
-    check_tensors(files, variant)  # before anything of these sizes is built, also on the meta device
+    check_tensors(files, variant)  # before building a tower of these sizes, even on the meta device
     return variant, files if pretrained else None
 
 
 def unknown_name(name: str) -> str:
-    """Message for a name that is neither a path nor a model, with the nearest ones."""
+    """Message for a name that is neither a path nor a model, with the closest names."""
     names = [*VARIANTS, *(v.hub_id for v in VARIANTS.values() if v.hub_id)]
     plain, kind = split_suffix(name)
     if kind and plain.removesuffix(".webli") in VARIANTS:
         return a_pyramid(name, plain)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     meant = f" Did you mean {', '.join(near)}?" if near else ""
-    return f"{name!r} is no file or directory here and no model name.{meant} `siglip2 models` lists all names."
+    return f"{name!r} is not a file, directory or model name.{meant} `siglip2 models` lists all names."
 
 
 def a_pyramid(source: str | Path, plain: str | Path) -> str:
     """Message for a pyramid where a tower is needed, whose name is ``plain``."""
-    return f"{source} is a pyramid; expected a tower, whose blocks can be named one by one. Pass {plain}."
+    return f"{source} is a pyramid; expected a tower, whose blocks can be selected one by one. Pass {plain}."
 
 
 def no_weights(variant: Variant) -> str:
     """Message for a variant that was never published."""
     return (
-        f"{variant.name} has no published weights. Pass the path of a checkpoint in place of the name (to "
-        "timm.create_model as pretrained_cfg_overlay=dict(file=PATH)), or pretrained=False for random ones "
-        "(--random-weights, of commands that take it)."
+        f"{variant.name} has no published weights. Pass the path of a checkpoint instead of the name (to "
+        "timm.create_model as pretrained_cfg_overlay=dict(file=PATH)), or pretrained=False for random weights "
+        "(--random-weights on the command line, where available)."
     )
 
 
@@ -159,11 +159,11 @@ def model_name(variant: Variant, pyramid: PyramidKind | None) -> str:
 
 
 def pretrained_cfg(variant: Variant, pyramid: PyramidKind | None = None) -> PretrainedCfg:
-    """timm's description of a variant: where its weights are and how its images are prepared.
+    """timm's description of a variant: where its weights are and how its images are preprocessed.
 
     Images are squashed to the native square with bilinear, antialiased interpolation and scaled to [-1, 1]; source:
     preprocessor_config.json of the checkpoints on the hub. timm's own configs for the same weights say bicubic and
-    crop_pct 0.9, which is not what they were trained with.
+    crop_pct 0.9, which differs from their training.
     """
     return PretrainedCfg(
         hf_hub_id=variant.hub_id,
@@ -199,12 +199,12 @@ def build_tower(
     feature_cls: str | type | None = None,
     **tower_args: Any,
 ) -> Siglip2VisionTransformer | FeatureMaps:
-    """A tower or its maps, with the weights of ``files`` or random ones.
+    """Build a tower or its feature maps, with the weights of ``files`` or random ones.
 
     Args:
         variant: The architecture.
         files: Weights to load; ``None`` for random ones.
-        pretrained_cfg: What the model carries as its ``pretrained_cfg``.
+        pretrained_cfg: Stored on the model as ``pretrained_cfg``.
         features_only: Return maps instead of the tower.
         out_indices: See :class:`FeatureMaps`; only with ``features_only``.
         norm: See :class:`FeatureMaps`; only with ``features_only``.
@@ -219,7 +219,9 @@ def build_tower(
     _check_feature_cls(feature_cls)
     if not features_only and any(value is not None for value in asked.values()):
         names = ", ".join(name for name, value in asked.items() if value is not None)
-        raise ValueError(f"{names} would shape a list of maps; pass features_only=True as well, or leave it out.")
+        raise ValueError(
+            f"{names}: used only with features_only=True. Pass features_only=True as well, or leave it out."
+        )
 
     def wrap(tower: Siglip2VisionTransformer) -> Siglip2VisionTransformer | FeatureMaps:
         return FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower
@@ -237,13 +239,13 @@ def build_pyramid(
     feature_cls: str | type | None = None,
     **args: Any,
 ) -> Pyramid:
-    """A tower with a pyramid around it; the tower with the weights of ``files``, or random ones.
+    """Build a pyramid around a tower with the weights of ``files`` or random ones.
 
     Args:
         variant: The architecture.
         files: Weights of the tower to load; ``None`` for random ones.
-        kind: Which pyramid.
-        pretrained_cfg: What the model carries as its ``pretrained_cfg``.
+        kind: Kind of pyramid.
+        pretrained_cfg: Stored on the model as ``pretrained_cfg``.
         features_only: Accepted because timm clients pass it; a pyramid always returns maps.
         feature_cls: Accepted because timm clients pass it; ``"getter"``.
         **args: Arguments of the pyramid's class and of the tower.
@@ -261,12 +263,12 @@ def build_pyramid(
 
 
 def _check_feature_cls(feature_cls: str | type | None) -> None:
-    """Refuse timm's other ways to take maps out of a model."""
+    """Refuse timm's other feature extractors."""
     named = feature_cls.lower() if isinstance(feature_cls, str) else feature_cls
     if named not in (None, "getter", FeatureGetterNet):
         raise ValueError(
-            f"feature_cls is {feature_cls!r}; expected 'getter', which is how maps are taken from a vision "
-            "transformer. Leave it out."
+            f"feature_cls is {feature_cls!r}; expected 'getter', timm's feature extractor for vision transformers. "
+            "Leave it out."
         )
 
 
@@ -276,10 +278,10 @@ def _no_such_argument(name: str, argument: str, value: object) -> str:
         strides = ", ".join(map(str, STRIDES))
         return (
             f"output_stride is {value!r}; the levels of {name} are always at {strides} px per cell. Leave it out; in "
-            "segmentation_models_pytorch pass encoder_output_stride=32, and take a decoder that allows it (DeepLabV3 "
+            "segmentation_models_pytorch pass encoder_output_stride=32, and use a decoder that allows it (DeepLabV3 "
             "and DeepLabV3+ do not)."
         )
-    return f"{name} takes no argument {argument} (got {value!r}); expected those of its pyramid or of the tower."
+    return f"{name} takes no argument {argument} (got {value!r}); expected one of its pyramid or tower."
 
 
 def _build(
@@ -289,15 +291,15 @@ def _build(
     tower_args: dict[str, Any],
     wrap: Callable[[Siglip2VisionTransformer], _Model],
 ) -> _Model:
-    """A tower and what is wrapped around it, and then the weights of what is left of the tower."""
+    """Build a tower and its wrapper, then load the weights that the wrapper has not dropped."""
     device = torch.device(tower_args.get("device") or torch.get_default_device())
     if files is not None:
         _check_loadable(variant, device, tower_args)
     args = _tower_args(variant) | tower_args
     if variant.naflex and args["pos_interp"] != "bilinear_antialias":
         raise ValueError(
-            f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and takes no "
-            "other. Leave it out."
+            f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and supports "
+            "no other rule. Leave it out."
         )
     tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
     tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
@@ -311,13 +313,13 @@ def _build(
 
 
 def _placed(source: str) -> str:
-    """A path from the root on: as it was typed, it could be taken for an id of the hub."""
+    """Make a path absolute: a relative one could be mistaken for a Hugging Face id."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
 
 
 def _check_loadable(variant: Variant, device: torch.device, tower_args: dict[str, Any]) -> None:
-    """Refuse what pretrained weights cannot go into; another head count would even load, and be wrong."""
+    """Refuse arguments that the pretrained weights do not fit; a wrong number of heads would load silently."""
     if device.type == "meta":
         raise ValueError(
             "The device is meta, which holds no weights; pass pretrained=False, or build on a real device."
@@ -325,8 +327,8 @@ def _check_loadable(variant: Variant, device: torch.device, tower_args: dict[str
     for key, own in _tower_args(variant).items():
         if key != "pos_interp" and tower_args.get(key, own) != own:
             raise ValueError(
-                f"{key} is {tower_args[key]}; {variant.name} has {own}, and its weights fit nothing else. Leave {key} "
-                "out, or pass pretrained=False."
+                f"{key} is {tower_args[key]}; {variant.name} has {own}, and its weights fit no other value. Leave "
+                f"{key} out, or pass pretrained=False."
             )
 
 

@@ -1,4 +1,4 @@
-"""What ``features_only=True`` and ``create_backbone`` return: a tower that gives a list of maps."""
+"""The result of ``features_only=True`` and ``create_backbone``: a tower that returns a list of feature maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from .tower import Siglip2VisionTransformer
 
 
 def in_order_asked(maps: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
-    """Maps as timm returns them, in the order of the network, in the order of ``indices``."""
+    """Reorder maps from network order, in which timm returns them, to the order of ``indices``."""
     by_index = dict(zip(sorted(indices), maps, strict=True))
     return [by_index[i] for i in indices]
 
 
 class TowerWrapper(nn.Module):
-    """What every module around a tower passes on to it, so that training works on the wrapper as on the tower."""
+    """Base class of modules around a tower; it forwards the methods that training code calls."""
 
     model: Siglip2VisionTransformer
     feature_info: Any  # timm's FeatureInfo
@@ -25,7 +25,7 @@ class TowerWrapper(nn.Module):
     norm: bool
 
     def _carry(self, model: Siglip2VisionTransformer) -> None:
-        """Show what clients of timm read on a model."""
+        """Copy the attributes that timm's clients read."""
         self.num_features: int = model.num_features
         self.pretrained_cfg: dict[str, Any] = getattr(model, "pretrained_cfg", {})
         self.default_cfg = self.pretrained_cfg
@@ -35,11 +35,11 @@ class TowerWrapper(nn.Module):
         self.model.set_grad_checkpointing(enable)
 
     def set_input_size(self, img_size: int | Sequence[int] | None = None, patch_size: int | None = None) -> None:
-        """Change the announced image size [px]; see the tower's method."""
+        """Change the nominal image size [px]; see the tower's method."""
         self.model.set_input_size(img_size, patch_size)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not to be decayed, with this wrapper's prefix."""
+        """Names of parameters without weight decay, with this wrapper's prefix."""
         return {f"model.{name}" for name in self.model.no_weight_decay()}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -53,9 +53,9 @@ class TowerWrapper(nn.Module):
 class FeatureMaps(TowerWrapper, FeatureGetterNet):
     """A tower that returns maps: images ``(B, C, H, W)``, normalised, to a list of ``(B, D, rows, columns)``.
 
-    Blocks after the last one asked for are dropped, and so are the MAP head and the final norm where they are not
-    used. Unlike timm's own wrapper it applies the final norm by default, keeps the order asked for, and passes on what
-    training needs (``set_grad_checkpointing``, ``group_matcher``, ``no_weight_decay``, ``num_features``).
+    Blocks after the last requested one are dropped, and so are the MAP head and the final norm if unused. Unlike
+    timm's wrapper it applies the final norm by default, keeps the requested order, and forwards what training needs
+    (``set_grad_checkpointing``, ``group_matcher``, ``no_weight_decay``, ``num_features``).
 
     Args:
         model: The tower; it is pruned in place.
@@ -64,7 +64,7 @@ class FeatureMaps(TowerWrapper, FeatureGetterNet):
         pooled: Keep the whole tower with its MAP head, for :meth:`forward_pooled`.
 
     Raises:
-        ValueError: ``out_indices`` are not block indices, or the pooled output is asked of a tower without MAP head.
+        ValueError: ``out_indices`` are not block indices, or ``pooled`` is set for a tower without MAP head.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class FeatureMaps(TowerWrapper, FeatureGetterNet):
         self._carry(model)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps ``(B, D, rows, columns)`` of the blocks asked for, in the order asked for."""
+        """Maps ``(B, D, rows, columns)`` of the requested blocks, in the requested order."""
         maps = self.model.forward_intermediates(
             x, indices=self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
         )

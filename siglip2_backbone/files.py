@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, bytes that are on the disk, and the identity of a file."""
+"""Atomic writes of files and directories, syncing to disk, and file hashes."""
 
 import errno
 import hashlib
@@ -14,23 +14,23 @@ from .partials import partial_beside
 
 
 def umask() -> int:
-    """The process's mask of permissions; it can only be read by setting it."""
+    """The process's umask; it can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-# how file systems say that they cannot do this for a folder; anything else is a failure of the disk
+# errors of file systems that cannot sync a folder; any other error is a disk failure
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep what was written: the bytes of a file, or the names in a folder.
+    """Flush to disk: the bytes of a file, or the names in a folder.
 
-    A full disk, or a quota on a server, may show itself only here, after every write has succeeded.
+    A full disk or an exceeded quota may raise only here, after every write has succeeded.
 
     Raises:
-        OSError: The disk does not take it.
+        OSError: The flush fails.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -44,13 +44,13 @@ def sync(path: Path) -> None:
 
 
 def refuse_occupied(path: Path) -> None:
-    """Refuse a place where something is already.
+    """Refuse a path that is already in use.
 
     Raises:
         ValueError: It is a file, or a directory that is not empty.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists and is not an empty directory; nothing is overwritten. Pass another place.")
+        raise ValueError(f"{path} exists and is not an empty directory; nothing is overwritten. Pass another path.")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """A temporary directory beside ``path`` to write files to; it becomes ``path`` if nothing fails.
 
     Raises:
-        ValueError: Something is there already, or the directory cannot be written.
+        ValueError: ``path`` is already in use, or the directory cannot be written.
     """
     path = path.resolve()
     refuse_occupied(path)
@@ -75,25 +75,25 @@ def whole_directory(path: Path) -> Iterator[Path]:
         partial.replace(path)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
+        raise ValueError(f"{path} cannot be written ({error}). Pass another path, or free some space.") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:
-    """Identity of a file's bytes, as 64 hexadecimal digits."""
+    """SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes the place of ``path`` if nothing fails.
+    """A temporary path beside ``path`` to write to; it replaces ``path`` if nothing fails.
 
     Args:
         path: The file.
-        durable: Wait until it is on the disk. One file of thousands, such as a picture, need not be waited for.
+        durable: Wait until the file is on disk. Not needed for one of thousands of files, such as images.
 
     Raises:
         ValueError: The file cannot be written.
@@ -110,7 +110,7 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(path.parent)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
+        raise ValueError(f"{path} cannot be written ({error}). Pass another path, or free some space.") from error
     finally:
         if partial is not None:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""An identity for weights: equal for every file that holds the same tower."""
+"""A hash of weights: equal for all files that hold the same tower."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from .features import TowerWrapper
 def fingerprint(tower: nn.Module, names: Iterable[str] | None = None) -> str:
     """sha256 over (name, dtype, shape, bytes) of the sorted state dict, as 64 hexadecimal digits.
 
-    Two towers have the same fingerprint if, and only if, the same tensors are kept in the same type: a tower cast to
-    bfloat16 or with its MAP head dropped has another one. Pass ``names`` to compare the part that two towers share.
+    Two towers have the same fingerprint if and only if they hold the same tensors in the same dtype: casting to
+    bfloat16 or dropping the MAP head changes it. Pass ``names`` to compare the part that two towers share.
 
     Args:
-        tower: A tower, or what holds one (:class:`~siglip2_backbone.FeatureMaps`, a pyramid) and stands for it.
-        names: Take only these entries of the state dict.
+        tower: A tower, or a wrapper around one (:class:`~siglip2_backbone.FeatureMaps`, a pyramid).
+        names: Use only these entries of the state dict.
 
     Raises:
-        ValueError: The tower is on the meta device, so it has no bytes, or it has none of a name in ``names``.
+        ValueError: The tower is on the meta device and has no values, or a name in ``names`` is unknown.
     """
     inner = tower.model if isinstance(tower, TowerWrapper) else tower
     state: dict[str, Tensor] = inner.state_dict()

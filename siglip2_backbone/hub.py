@@ -10,22 +10,22 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
 """``owner/name``, or ``owner/name@revision``."""
 
 Fetch = Callable[[str], Path]
-"""From the name of a file in the repository to the file here."""
+"""Fetches a file of the repository by name and returns its local path."""
 
 _TIMEOUT = 5  # seconds to wait for the hub's answer about a file
 
 
 def download(hub_id: str, probe: str, collect: Callable[[Fetch], Path], cache_dir: str | Path | None = None) -> Path:
-    """Fetch files of a repository whole; without the hub, from the cache.
+    """Download files of a repository; use the cache if the hub cannot be reached.
 
     Args:
         hub_id: ``owner/name``, or ``owner/name@revision``.
-        probe: A file that the repository must have, by which the hub is asked for an answer.
-        collect: Fetches the files that are needed; returns the folder that they lie in.
-        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+        probe: A file that the repository must have; a request for it tests whether the hub answers.
+        collect: Fetches the needed files and returns their folder.
+        cache_dir: Folder of huggingface_hub's cache, if not the default one.
 
     Raises:
-        ValueError: The repository or a file is not there or not readable, or the hub cannot be reached.
+        ValueError: The repository or a file is missing or not readable, or the hub cannot be reached.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -53,28 +53,26 @@ def download(hub_id: str, probe: str, collect: Callable[[Fetch], Path], cache_di
         ) from error
     except HfHubHTTPError as error:
         raise ValueError(
-            f"The hub gave nothing usable for {hub_id}: {error} Check the id and your access to it."
+            f"The hub returned an error for {hub_id}: {error} Check the id and your access to it."
         ) from error
     except ValueError:
         raise
-    except Exception as error:  # whatever the transport library of this version raises when a connection breaks
-        raise ValueError(
-            f"Downloading {hub_id} stopped: {error} Run it again; what has arrived whole is kept."
-        ) from error
+    except Exception as error:  # the transport library and its errors depend on the version
+        raise ValueError(f"Downloading {hub_id} failed: {error} Run it again; complete files are kept.") from error
 
 
 @contextmanager
 def asked_once(hub_id: str | None) -> Iterator[None]:
-    """Where the hub gives no answer, what another library fetches within this comes from the cache at once, or fails.
+    """Context in which another library reads from the cache, or fails at once, if the hub does not answer.
 
-    Left to itself, huggingface_hub waits and tries again for each file that the library asks for.
+    Without it, huggingface_hub waits and retries for each file.
 
     Args:
-        hub_id: ``owner/name``, or ``owner/name@revision``; ``None`` for what comes from another server, which is waited
-            for as long, and not for ever.
+        hub_id: ``owner/name``, or ``owner/name@revision``; ``None`` for another server, for which only the timeout
+            is set.
 
     Raises:
-        ValueError: The hub gives no answer, and something is not in the cache.
+        ValueError: The hub does not answer, and a file is not in the cache.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -84,9 +82,7 @@ def asked_once(hub_id: str | None) -> Iterator[None]:
         repo, _, revision = hub_id.partition("@")
         try:
             answers = _reachable(repo, "config.json", revision or None)
-        except (
-            HfHubHTTPError
-        ):  # the repository may have no such file, and may be closed to this user: that is an answer
+        except HfHubHTTPError:  # a missing file or denied access is an answer
             answers = True
     try:
         constants.HF_HUB_OFFLINE = before or not answers
@@ -96,7 +92,7 @@ def asked_once(hub_id: str | None) -> Iterator[None]:
         if answers:
             raise
         raise ValueError(
-            f"The hub gives no answer, and {hub_id} is not complete in huggingface_hub's cache. Check the connection."
+            f"The hub does not answer, and {hub_id} is not complete in huggingface_hub's cache. Check the connection."
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before
@@ -104,7 +100,7 @@ def asked_once(hub_id: str | None) -> Iterator[None]:
 
 
 def _reachable(repo: str, probe: str, revision: str | None) -> bool:
-    """Whether the hub answers, asked once: hf_hub_download itself tries for half a minute before it takes its cache."""
+    """Whether the hub answers a single request; hf_hub_download retries for half a minute before it uses its cache."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -113,20 +109,20 @@ def _reachable(repo: str, probe: str, revision: str | None) -> bool:
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
             raise
-        return False  # the hub is down: the cache may do
-    except Exception:  # its transport library differs from version to version, and so do the errors
+        return False  # the hub is down; the cache may suffice
+    except Exception:  # the transport library and its errors depend on the version
         return False
     return True
 
 
 def shared_source(source: str) -> str:
-    """What a file that leaves this machine says of where weights come from.
+    """The source of weights for files that are shared, without local folders.
 
     Args:
         source: A Hugging Face id, a web address, "random", or a path.
 
     Returns:
-        All of it, or the last part of a path.
+        The source unchanged, or the last part of a path.
     """
     path = Path(source.removeprefix("local-dir:")).expanduser()
     elsewhere = HUB_ID.fullmatch(source) or source.startswith(("https://", "http://"))

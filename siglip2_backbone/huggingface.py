@@ -1,16 +1,16 @@
-"""SigLIP 2 as a transformers backbone, for UperNet, Mask2Former, DPT, Depth Anything and whatever else takes one.
+"""SigLIP 2 as a transformers backbone, for UperNet, Mask2Former, DPT, Depth Anything and similar models.
 
 Importing this module registers the model type ``siglip2_backbone`` with AutoConfig and AutoBackbone. transformers
-builds the backbone of a larger model with random weights; put the pretrained one in its place::
+builds the backbone of a larger model with random weights; replace it with the pretrained one::
 
     backbone = Siglip2Backbone.from_checkpoint("google/siglip2-base-patch16-256", reshape_hidden_states=False)
     model = DPTForDepthEstimation(DPTConfig(backbone_config=backbone.config))
     model.backbone = backbone
 
-AutoBackbone.from_pretrained asks the hub before it looks at a folder, so a folder is read by
+AutoBackbone.from_pretrained queries the hub before it looks at a folder; read a folder with
 :meth:`Siglip2Backbone.from_pretrained`.
 
-Source of the contract: huggingface/transformers 5.24 ``backbone_utils.py``; options are called as in its DINOv2
+Source of the interface: huggingface/transformers 5.24 ``backbone_utils.py``; options are named as in its DINOv2
 backbone.
 """
 
@@ -45,9 +45,9 @@ _SIZES = {
 
 
 class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
-    """What a :class:`Siglip2Backbone` is and what it returns.
+    """Architecture and outputs of a :class:`Siglip2Backbone`.
 
-    The architecture is a name, or six sizes; the sizes of a name are filled in.
+    The architecture is given by name or by six sizes; a name fills in the sizes.
 
     Args:
         architecture: Model name (``siglip2_base_patch16_256``, the default) or Hugging Face id of a published tower;
@@ -58,19 +58,19 @@ class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         intermediate_size: Hidden width of the MLPs.
         patch_size: Side of a patch [px].
         image_size: Side of the native square image [px].
-        pos_interp: How positions are resampled off their own grid; ``None`` for the architecture's own rule.
+        pos_interp: How positions are resampled to other grids; ``None`` for the architecture's default.
         drop_path_rate: Stochastic depth in training.
         apply_layernorm: Apply the final norm to every feature map.
-        reshape_hidden_states: Return maps ``(B, C, rows, columns)``; otherwise tokens, as DPT and Depth Anything want.
-        prefix_token: What stands before the tokens where a class token is expected: ``"pooled"`` is the output of the
-            MAP head, ``"zeros"`` needs no MAP head (Depth Anything ignores the token), ``"none"`` is no token at all.
+        reshape_hidden_states: Return maps ``(B, C, rows, columns)``; otherwise tokens, for DPT and Depth Anything.
+        prefix_token: Token before the patch tokens, where a class token is expected: ``"pooled"`` is the output of the
+            MAP head, ``"zeros"`` needs no MAP head (Depth Anything ignores the token), ``"none"`` adds no token.
         out_features: Stages to return, by name: ``stem`` is the embedding, ``stage3`` the output of the third block.
         out_indices: The same by number. Stage k is block k - 1 of timm, because stage 0 is the stem. Four blocks
             spread over the depth by default.
-        **kwargs: What every config of transformers takes.
+        **kwargs: Arguments of every transformers config.
 
     Raises:
-        ValueError: The name is unknown, sizes are missing or contradict the name, or an option has no such value.
+        ValueError: The name is unknown, sizes are missing or contradict the name, or an option has an invalid value.
     """
 
     model_type = "siglip2_backbone"
@@ -93,7 +93,7 @@ class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         out_indices: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.pop("stage_names", None)  # a saved config has it; it follows from the depth
+        kwargs.pop("stage_names", None)  # stored in saved configs; derived from the depth below
         super().__init__(**kwargs)
         self.architecture = architecture
         self.hidden_size = hidden_size
@@ -139,17 +139,17 @@ class Siglip2BackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         return known
 
     def check_prefix_token(self) -> None:
-        """Refuse an unknown prefix, which may also have been set after the config was made.
+        """Refuse an unknown prefix token; it may have been set after the config was created.
 
         Raises:
-            ValueError: It is unknown.
+            ValueError: ``prefix_token`` is unknown.
         """
         if self.prefix_token not in get_args(PrefixToken):
             raise ValueError(f"prefix_token is {self.prefix_token!r}; expected 'pooled', 'zeros' or 'none'.")
 
     @property
     def needs_map_head(self) -> bool:
-        """Whether the pooled output is part of what is returned."""
+        """Whether the backbone returns the pooled output."""
         return not self.reshape_hidden_states and self.prefix_token == "pooled"
 
 
@@ -164,12 +164,12 @@ def _custom(given: dict[str, Any]) -> Variant:
     if given["hidden_size"] % given["num_attention_heads"]:
         raise ValueError(
             f"hidden_size is {given['hidden_size']} and num_attention_heads {given['num_attention_heads']}; expected a "
-            "width that the heads divide."
+            "width divisible by the number of heads."
         )
     return Variant(CUSTOM, **{theirs: given[ours] for ours, theirs in _SIZES.items()})
 
 
-# options of the config that say what is returned
+# config options that select the outputs
 _SHAPING = (
     "out_indices",
     "out_features",
@@ -184,8 +184,8 @@ _SHAPING = (
 class Siglip2Backbone(BackboneMixin, PreTrainedModel):
     """A SigLIP 2 tower behind transformers' backbone interface.
 
-    ``Siglip2Backbone(config)`` and ``AutoBackbone.from_config(config)`` have random weights, as everywhere in
-    transformers; :meth:`from_checkpoint` reads published ones, :meth:`from_pretrained` what ``save_pretrained`` wrote.
+    ``Siglip2Backbone(config)`` and ``AutoBackbone.from_config(config)`` have random weights, as usual in transformers;
+    :meth:`from_checkpoint` reads published weights, :meth:`from_pretrained` the output of ``save_pretrained``.
     """
 
     config_class = Siglip2BackboneConfig
@@ -194,8 +194,8 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
     tower: Siglip2VisionTransformer
     supports_gradient_checkpointing = True
     _no_split_modules = ["Block"]  # noqa: RUF012
-    _supports_sdpa = True  # timm's blocks call it
-    _keys_to_ignore_on_load_unexpected = [r"^tower\.attn_pool\."]  # noqa: RUF012  # saved with, loaded without it
+    _supports_sdpa = True  # timm's blocks use it
+    _keys_to_ignore_on_load_unexpected = [r"^tower\.attn_pool\."]  # noqa: RUF012  # saved with, loaded without a MAP head
 
     def __init__(self, config: Siglip2BackboneConfig) -> None:
         super().__init__(config)
@@ -230,16 +230,17 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
             pos_interp: See the config.
             drop_path_rate: See the config.
             dtype: Floating point type of the weights.
-            cache_dir: Folder of huggingface_hub's cache, where not the usual one.
-            **options: Options of the config that say what is returned, such as ``out_indices``.
+            cache_dir: Folder of huggingface_hub's cache, if not the default one.
+            **options: Config options that select the outputs, such as ``out_indices``.
 
         Raises:
-            ValueError: The source is unknown, unreachable, damaged or no SigLIP tower, or an option has no such value.
+            ValueError: The source is unknown, unreachable, damaged or not a SigLIP tower, or an option has an invalid
+                value.
         """
         if sizes := sorted(options.keys() & {"architecture", *_SIZES}):
-            raise ValueError(f"{', '.join(sizes)}: the checkpoint says what it is. Leave it out.")
+            raise ValueError(f"{', '.join(sizes)}: already set by the checkpoint. Leave it out.")
         if unknown := sorted(options.keys() - set(_SHAPING)):
-            raise ValueError(f"{', '.join(unknown)}: no option of this backbone; expected {', '.join(_SHAPING)}.")
+            raise ValueError(f"{', '.join(unknown)}: unknown option; expected {', '.join(_SHAPING)}.")
         pooled = Siglip2BackboneConfig(**options | {"out_features": None, "out_indices": None}).needs_map_head
         tower = create_backbone(
             source,
@@ -257,7 +258,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """What ``save_pretrained`` wrote; arguments as in transformers, but a tensor that is missing is an error.
+        """Read the output of ``save_pretrained``; arguments as in transformers, but a missing tensor is an error.
 
         Raises:
             ValueError: The folder lacks tensors, or has them in another shape.
@@ -265,9 +266,9 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if lost := sorted({*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])}):
             raise ValueError(
-                f"{args[0]} lacks {len(lost)} tensors of this backbone, such as {lost[0]}; expected what "
-                "save_pretrained of a Siglip2Backbone wrote with the same options. Google's checkpoints are read by "
-                "from_checkpoint."
+                f"{args[0]} lacks {len(lost)} tensors of this backbone, such as {lost[0]}; expected a folder "
+                "written by Siglip2Backbone.save_pretrained with the same options. Use from_checkpoint for Google's "
+                "checkpoints."
             )
         return (model, info) if output_loading_info else model
 
@@ -279,20 +280,20 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> BackboneOutput | tuple[Any, ...]:
-        """Feature maps of the stages asked for.
+        """Feature maps of the requested stages.
 
         Args:
             pixel_values: Images ``(B, 3, H, W)``, normalised.
             output_hidden_states: Return the raw tokens ``(B, N, C)`` of every stage as well, the stem first.
-            output_attentions: May not be true.
+            output_attentions: Not supported; must not be true.
             return_dict: Return a BackboneOutput, or its fields as a tuple; the config's choice by default.
-            **kwargs: What transformers hands down to every part of a model; not used.
+            **kwargs: Arguments that transformers passes to every submodule; unused.
 
         Returns:
             ``feature_maps``: a map ``(B, C, rows, columns)`` for each stage, or tokens ``(B, prefix + N, C)``.
 
         Raises:
-            ValueError: Attentions are asked for, or tokens of an image that is not a whole number of patches.
+            ValueError: Attentions are requested, or tokens of an image that is not a whole number of patches.
         """
         if output_attentions:
             raise ValueError("output_attentions=True: the fused attention keeps no weights. Leave it out.")
@@ -308,7 +309,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         return output if use_dict else output.to_tuple()
 
     def _states(self, pixel_values: Tensor, stages: Any) -> dict[int, Tensor]:
-        """Raw tokens ``(B, N, C)`` by stage, and of the last one where the pooled output needs it."""
+        """Raw tokens ``(B, N, C)`` by stage, with the last stage if the pooled output needs it."""
         tower = self.tower
         last = len(tower.blocks)
         wanted = sorted({*stages, last} if self.config.needs_map_head else set(stages))
@@ -343,20 +344,20 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         return [torch.cat([prefix, t], dim=1) for t in tokens]
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        """The patch embedding, whose output ``enable_input_require_grads`` gives a gradient.
+        """The patch embedding; ``enable_input_require_grads`` makes its output require a gradient.
 
-        Reentrant checkpointing needs that where the tower is frozen but for adapters.
+        Reentrant checkpointing needs this if only adapters are trained.
         """
         embedding: torch.nn.Module = self.tower.patch_embed
         return embedding
 
     def set_input_embeddings(self, value: torch.nn.Module) -> None:
-        """Put another patch embedding in its place."""
+        """Replace the patch embedding."""
         self.tower.patch_embed = value
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether each block is recomputed in the backward pass; transformers sets it on every module that has it."""
+        """Whether each block is recomputed in the backward pass; transformers sets it on every module with it."""
         return bool(self.tower.grad_checkpointing)
 
     @gradient_checkpointing.setter
@@ -364,7 +365,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         self.tower.set_grad_checkpointing(enable)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Random weights, also of what a larger model's checkpoint lacks."""
+        """Initialise a module randomly, also one that a larger model's checkpoint lacks."""
         super()._init_weights(module)
         if isinstance(module, Siglip2VisionTransformer):
             init.trunc_normal_(module.pos_embed, std=0.02)
@@ -373,7 +374,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that are not None."""
+    """The arguments that are not None."""
     return {key: value for key, value in arguments.items() if value is not None}
 
 

@@ -1,11 +1,11 @@
-"""Which blocks are meant: by the rule of even spacing, or as asked for."""
+"""Block indices: evenly spaced, or as requested."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 def tap_indices(depth: int, n: int = 4) -> list[int]:
-    """``n`` blocks spread evenly over ``depth``, the last one always among them: ``depth * k // n - 1``, k = 1..n.
+    """``n`` blocks spread evenly over ``depth``, including the last one: ``depth * k // n - 1``, k = 1..n.
 
     Raises:
         ValueError: ``n`` is not in 1..depth.
@@ -23,15 +23,15 @@ def absolute_indices(
     *,
     list_only: bool = False,
 ) -> list[int]:
-    """Indices as asked for, counted from the start.
+    """Requested indices, counted from the start.
 
     Args:
         depth: Number of blocks (or other units).
         asked: Indices (negative ones count from the end), an int n for the last n as in timm, or ``None`` for four by
             :func:`tap_indices`.
-        option: What messages call ``asked``.
-        unit: What messages call the things that are counted.
-        list_only: Take no int n, but a list of any length, also an empty one.
+        option: Name of ``asked`` in messages.
+        unit: Name of a block (or other unit) in messages.
+        list_only: Accept only a list, also an empty one, and no int n.
 
     Raises:
         ValueError: An index is not an integer, is out of range or occurs twice.

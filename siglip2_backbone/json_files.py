@@ -1,4 +1,4 @@
-"""JSON from files of others: one reader, which answers whatever a file holds."""
+"""Reader of untrusted JSON files: it returns the content or raises a ValueError."""
 
 import json
 from collections import Counter
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_LARGEST = 32 * 2**20  # bytes; parsed, JSON can take fifty times its size
-_DEEPEST = 64  # levels; what this library writes and reads has six at most
+_LARGEST = 32 * 2**20  # bytes; parsed JSON can take fifty times its size
+_DEEPEST = 64  # levels; files of this library have at most six
 
 
 def parse_json(text: str, *, unique: bool = False) -> Any:
-    """What a text holds.
+    """Parse a text.
 
     Args:
         text: JSON.
-        unique: Refuse an object that names a key twice, where Python keeps the last value.
+        unique: Refuse duplicate keys in an object; Python keeps the last value.
 
     Raises:
-        ValueError: It is no JSON, or nested too deeply to be read.
+        ValueError: The text is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_each_once if unique else None)
@@ -42,12 +42,12 @@ def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
         unique: See :func:`parse_json`.
 
     Raises:
-        ValueError: The file is no JSON object, or too large or too deeply nested for what it should be.
+        ValueError: The file is not a JSON object, or is too large or too deeply nested.
     """
     try:
         size = path.stat().st_size
         if size > _LARGEST:
-            raise ValueError(f"{size} bytes, where at most {_LARGEST} are expected")
+            raise ValueError(f"{size} bytes, expected at most {_LARGEST}")
         content = parse_json(path.read_text(encoding="utf-8"), unique=unique)
         _check_depth(content)
     except ValueError as error:
@@ -58,12 +58,12 @@ def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
 
 
 def _check_depth(content: Any) -> None:
-    """Refuse what is nested more deeply than anything that walks over it later can follow.
+    """Refuse content that is nested too deeply for the recursive code that reads it later.
 
     Raises:
-        ValueError: It is.
+        ValueError: It is nested too deeply.
     """
-    level: list[Any] = [content]
+    level: list[Any] = [content]  # level by level: recursion would overflow here as well
     for _ in range(_DEEPEST):
         level = [value for item in level for value in _inside(item)]
         if not level:

@@ -1,4 +1,4 @@
-"""From cells of one size to cells of another, located in pixels: what every pyramid is made by."""
+"""Resampling of maps between cell sizes, with cells located in pixels; all pyramids use it."""
 
 from contextlib import nullcontext
 
@@ -16,11 +16,11 @@ def level_matrix(
 ) -> Tensor:
     """The matrix ``(new, old)`` that resamples cells of ``patch`` px to cells of ``stride`` px; each row sums to one.
 
-    Cells are located by their centres in pixels, and between two centres the map is linear. A finer level reads that
-    line at the centre of each of its cells; a coarser one averages it over ``stride - patch`` px around the centre, so
-    that equal strides are the identity, twice the stride is the mean of two cells, and a linear ramp of pixels stays
-    one at every ratio. Antialiased interpolation with a stretched triangle, as torch has it, does not keep a ramp at
-    ratios such as 32 / 14. Beyond the outermost centres their value is repeated.
+    Cells are located by their centres in pixels, and between two centres the map is linear. A finer level samples that
+    line at the centre of each of its cells; a coarser one averages it over ``stride - patch`` px around the centre.
+    Equal strides therefore give the identity, twice the stride gives the mean of two cells, and a linear ramp stays
+    linear at every ratio. torch's antialiased interpolation (a stretched triangle) does not preserve a ramp at ratios
+    such as 32 / 14. Beyond the outermost centres the border value is repeated.
 
     Args:
         old: Number of cells before.
@@ -33,7 +33,7 @@ def level_matrix(
     source = (torch.arange(old, device=device, dtype=dtype) + 0.5) * patch
     centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * stride
     span = stride - patch
-    # one sample a pixel averages exactly: the line bends at centres, which lie between two of these samples
+    # one sample per pixel averages exactly: the line bends only at centres, which lie between two samples
     offset = torch.arange(max(span, 1), device=device, dtype=dtype) - (max(span, 1) - 1) / 2
     position = (centre[:, None] + offset).clamp(source[0], source[-1])
     weights = (1 - (position[..., None] - source).abs() / patch).clamp(min=0)
@@ -54,7 +54,7 @@ def resample_map(x: Tensor, patch: int, stride: int, size: Size) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows, columns = level_cells(size, stride)
-    # autocast knows no meta device
+    # autocast does not support the meta device
     with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
         vertical = level_matrix(plain(x.shape[-2]), rows, patch, stride, x.device, dtype)
         horizontal = level_matrix(plain(x.shape[-1]), columns, patch, stride, x.device, dtype)

@@ -1,7 +1,7 @@
-"""A tower as an ONNX file that takes every batch size and image size, checked against torch before it appears.
+"""Export of a tower to ONNX, for every batch size and image size, checked against torch before the file is written.
 
-The graph takes whole patches: a height or width that is no multiple of the patch is not padded there, as the tower does
-it, but cut by onnxruntime, without a word. Pad before (:func:`siglip2_backbone.preprocess.pad_to_multiple`).
+The graph expects whole patches: unlike the tower it does not pad, and onnxruntime silently crops a height or width that
+is not a multiple of the patch. Pad the image first (:func:`siglip2_backbone.preprocess.pad_to_multiple`).
 """
 
 import json
@@ -29,14 +29,14 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far onnxruntime is from torch, for one output at one batch size and image size.
+    """Difference between onnxruntime and torch, for one output at one batch size and image size.
 
     Args:
         output: Name of the output.
         batch: Number of images.
         size: Height and width [px].
         max_abs: Largest absolute difference.
-        rel_l2: L2 norm of the difference, as a share of the norm of torch's output.
+        rel_l2: L2 norm of the difference relative to that of torch's output.
     """
 
     output: str
@@ -47,7 +47,7 @@ class Agreement:
 
 
 class _Outputs(nn.Module):
-    """The maps, and the pooled output where it was kept, as one flat tuple."""
+    """The maps, and the pooled output if it was kept, as one flat tuple."""
 
     def __init__(self, features: FeatureMaps) -> None:
         super().__init__()
@@ -64,32 +64,33 @@ class _Outputs(nn.Module):
 def export_onnx(
     features: FeatureMaps, path: str | Path, *, size: tuple[int, int] | None = None, tolerance: float = 1e-4
 ) -> list[Agreement]:
-    """Write a backbone as ONNX, after onnxruntime has given what torch gives at three sizes and batch sizes.
+    """Export a backbone to ONNX, after comparing onnxruntime with torch at three image sizes and batch sizes.
 
-    The file takes ``image``, float32 ``(batch, 3, rows x patch, columns x patch)``, normalised, and gives ``layer_I``
-    of shape ``(batch, D, rows, columns)`` for each of ``features.out_indices`` and, with ``pooled=True``, ``pooled``
-    of shape ``(batch, D)``. Its metadata name the model, the weights' fingerprint, the patch, and mean and std. Weights
-    over 2 GB lie beside it in ``NAME.onnx.data``.
+    The graph takes ``image``, float32 ``(batch, 3, rows x patch, columns x patch)``, normalised, and returns
+    ``layer_I`` of shape ``(batch, D, rows, columns)`` for each of ``features.out_indices`` and, with ``pooled=True``,
+    ``pooled`` of shape ``(batch, D)``. Its metadata hold the model name, the weights' fingerprint, the patch, mean and
+    std. Weights over 2 GB are stored beside it in ``NAME.onnx.data``.
 
     Args:
         features: The backbone, float32 on the CPU; it is put into evaluation mode.
         path: File to write.
         size: Height and width [px] of the first check; the native size by default.
-        tolerance: Largest relative L2 difference that is let through.
+        tolerance: Largest accepted relative L2 difference.
 
     Returns:
-        The differences: the size asked for, one wider and one smaller.
+        The differences at the requested size, at a wider one and at a smaller one.
 
     Raises:
-        ValueError: onnx, onnxscript or onnxruntime is missing, the type is not float32, ``size`` is no whole number of
-            patches, the results differ by more than ``tolerance``, or the file cannot be written; then there is none.
+        ValueError: onnx, onnxscript or onnxruntime is missing, the type is not float32, ``size`` is not a whole number
+            of patches, the results differ by more than ``tolerance``, or the file cannot be written. No file is left.
     """
     path = Path(path)
     _check_installed()
     parameter = next(features.parameters())
     if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
         raise ValueError(
-            f"The backbone is {parameter.dtype} on {parameter.device}; expected float32 on the CPU. Build it so."
+            f"The backbone is {parameter.dtype} on {parameter.device}; expected float32 on the CPU. Call "
+            ".float().cpu() on it first."
         )
     model = _Outputs(features).eval()
     patch = features.feature_info.reduction()[0]
@@ -101,7 +102,7 @@ def export_onnx(
         program.save(partial)
         found = [a for batch, grid in enumerate(grids, 1) for a in _agreements(model, partial, batch, grid, patch)]
         worst = max(found, key=lambda a: a.rel_l2)
-        if not worst.rel_l2 <= tolerance:  # not a number is no agreement
+        if not worst.rel_l2 <= tolerance:  # NaN must fail
             raise ValueError(
                 f"{path} is not written: onnxruntime's {worst.output} at {worst.size[0]} x {worst.size[1]} px differs "
                 f"from torch's by {worst.rel_l2:.1e} (relative L2); expected at most {tolerance:.1e}. Try other "
@@ -126,8 +127,8 @@ def _grids(features: FeatureMaps, size: tuple[int, int] | None, patch: int) -> l
     if size is not None:
         if len(size) != 2 or min(size) < 1 or size[0] % patch or size[1] % patch:
             raise ValueError(
-                f"size is {size}; expected height and width in multiples of {patch} px, the patch, which is all that "
-                "the exported graph takes."
+                f"size is {size}; expected height and width in multiples of {patch} px, because the exported graph "
+                "takes whole patches only."
             )
         rows, columns = size[0] // patch, size[1] // patch
     return [(rows, columns), (rows - rows // 4, columns + columns // 2), (max(1, rows // 3), max(1, columns // 2))]
@@ -137,7 +138,7 @@ def _program(model: _Outputs, patch: int) -> Any:
     """The graph, with batch, rows and columns left open."""
     from torch.export import Dim
 
-    # two unlike sides above one cell: equal ones would be taken for one and the same number, and 1 for a constant
+    # two different sides above one cell: torch.export merges equal sizes into one symbol, and treats 1 as a constant
     example = torch.zeros(2, 3, 2 * patch, 3 * patch)
     axes = {0: Dim("batch"), 2: patch * Dim("rows"), 3: patch * Dim("columns")}
     with torch.no_grad():
@@ -153,7 +154,7 @@ def _program(model: _Outputs, patch: int) -> Any:
 
 
 def _forget_traces(model: Any) -> None:
-    """Drop what torch notes about each node for those who debug its exporter: stack traces, with this machine's paths.
+    """Drop torch's debug information about each node: stack traces, which contain local paths.
 
     Args:
         model: The onnx_ir.Model.
@@ -181,7 +182,7 @@ def _card(features: FeatureMaps, patch: int) -> dict[str, str]:
 
 
 def _agreements(model: _Outputs, path: Path, batch: int, grid: Grid, patch: int) -> list[Agreement]:
-    """Both results for random images, output by output."""
+    """Compare both results for random images, output by output."""
     import onnxruntime
 
     size = (grid[0] * patch, grid[1] * patch)
@@ -204,7 +205,7 @@ def _agreements(model: _Outputs, path: Path, batch: int, grid: Grid, patch: int)
 
 @contextmanager
 def _whole_files(path: Path) -> Iterator[Path]:
-    """A path of the same name in a folder beside ``path``; what is written there moves over if nothing fails."""
+    """A path of the same name in a folder beside ``path``; files written there move to ``path`` if nothing fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
@@ -217,4 +218,4 @@ def _whole_files(path: Path) -> Iterator[Path]:
                 os.replace(file, path.parent / file.name)
             sync(path.parent)
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error}). Pass another place, or make room there.") from error
+        raise ValueError(f"{path} cannot be written ({error}). Pass another path, or free some space.") from error

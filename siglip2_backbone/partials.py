@@ -1,4 +1,4 @@
-"""Names for what is being written, and the removal of what killed processes have left half written."""
+"""Temporary names for files being written, and removal of the partial files of killed processes."""
 
 import hashlib
 import os
@@ -8,22 +8,21 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[
-    :6
-]  # a process id means something on its machine only
+# a process id is valid on its own machine only
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _PREFIX = f".part-{_HOST}-"
 _LONGEST_SUFFIX = 16
 _numbers = count()
 
 
 def partial_beside(path: Path) -> Path:
-    """A name in the folder of ``path`` to write under until the content is whole.
+    """A temporary name in the folder of ``path``, to write to until the content is complete.
 
-    It ends in the suffix of ``path``, by which some writers choose the format, and is short, so that every name that
-    the file system takes can be written. What dead processes of this machine have left in the folder is removed first.
+    It keeps the suffix of ``path``, by which some writers choose the format, and it is short, so that it fits wherever
+    ``path`` fits. Partial files of dead processes of this machine are removed from the folder first.
 
     Args:
-        path: The final place. Its folder exists.
+        path: The final path. Its folder must exist.
 
     Raises:
         OSError: The folder cannot be read, or the name is too long for it.
@@ -36,7 +35,7 @@ def partial_beside(path: Path) -> Path:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that the file system would refuse once the work is done.
+    """Refuse a name that is too long for the file system, before the work is done.
 
     Args:
         path: The file. Its folder may be missing.
@@ -54,7 +53,7 @@ def check_name(path: Path) -> None:
             )
 
 
-@cache  # once for a folder and process: a folder of predictions has thousands of files
+@cache  # once per folder and process: a folder of predictions has thousands of files
 def _remove_leftovers(folder: Path, process: int) -> None:
     for path in folder.glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).partition("-")[0]
@@ -70,6 +69,6 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)  # signal 0 only asks
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # somebody else's, or no process id at all
+    except (PermissionError, OverflowError):  # another user's process, or not a process id
         return True
     return True

@@ -1,4 +1,4 @@
-"""From pixels to cells: how many cells an image of any size has, and their embedding."""
+"""From pixels to cells: the number of cells of an image of any size, and their embedding."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from .sizes import plain
 
 
 def cell_count(side: int, patch: int, stride: int, native: int) -> int:
-    """Number of cells along a side, of which the last one may reach beyond the image.
+    """Number of cells along a side; the last one may extend beyond the image.
 
     Args:
         side: Side of the image [px].
         patch: Side of a patch [px].
-        stride: From one patch to the next [px]; usually the patch.
-        native: Side of the native image [px]. It has the published number of cells, none of which reaches beyond it.
+        stride: Distance from one patch to the next [px]; usually the patch.
+        native: Side of the native image [px]. It has the published number of cells, none of which extends beyond it.
     """
     side = plain(side)
-    # asked only where it matters: comparing a symbolic side would exclude the native size from an exported graph
+    # compare only where it matters: comparing a symbolic side would exclude the native size from an exported graph
     if native % patch != 0 and side == native:
         return (side - patch) // stride + 1
     if stride == patch:
@@ -32,14 +32,14 @@ def cell_count(side: int, patch: int, stride: int, native: int) -> int:
 def pad_to_cells(
     x: Tensor, grid: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int], whole: bool, native: int
 ) -> Tensor:
-    """Add zeros below and on the right of images, so that they hold all of their cells.
+    """Pad images with zeros at the bottom and right, so that they hold all of their cells.
 
     Args:
         x: Images ``(B, C, H, W)``.
         grid: Rows and columns of cells.
         patch: Height and width of a patch [px].
-        stride: From one patch to the next, down and across [px].
-        whole: Refuse images that are no whole number of patches.
+        stride: Distance from one patch to the next, down and across [px].
+        whole: Refuse images that are not a whole number of patches.
         native: Side of the native image [px], which is not refused.
 
     Raises:
@@ -60,7 +60,7 @@ def pad_to_cells(
     return x
 
 
-# leaves of every graph that torch.fx makes: what they do depends on the size, which such a graph leaves open
+# leaves of torch.fx graphs: their result depends on the image size, which a graph leaves open
 for _leaf in (cell_count, pad_to_cells):
     register_notrace_function(_leaf)
 torch.fx.wrap("cell_count")
@@ -75,9 +75,9 @@ class CellPatchEmbed(PatchEmbed):
     normalisation. The one exception is a side of the native size, which has the published number of cells: 384 px at
     patch 14 are 27 cells, and the last 6 px are not seen.
 
-    Clients that want finer maps set ``proj.stride`` (Denoising-ViT and what builds on it, such as AnyUp and JAFAR):
-    cell i then covers patch px from i * stride on, and there are ceil((S - patch) / stride) + 1. They also put their
-    own ``dynamic_feat_size`` in place of this one, which rounds down; the image is padded for what it says.
+    Clients that want finer maps set ``proj.stride`` (Denoising-ViT and projects based on it, such as AnyUp and JAFAR):
+    cell i then covers pixels [i * stride, i * stride + patch), and there are ceil((S - patch) / stride) + 1 cells. They
+    also replace ``dynamic_feat_size`` by one that rounds down; the image is padded for the size that it returns.
 
     Args:
         native_size: Side of the native square image [px].
@@ -89,11 +89,11 @@ class CellPatchEmbed(PatchEmbed):
         super().__init__(**kwargs)
 
     def stride(self) -> tuple[int, int]:
-        """From one patch to the next, down and across [px]."""
+        """Distance from one patch to the next, down and across [px]."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return self.proj.stride[0], self.proj.stride[1]
-        else:  # torch.jit.script reads only one of two branches
-            proj = self._modules.get("proj")  # timm counts the cells before there is one
+        else:  # torch.jit.script compiles only one of the two branches
+            proj = self._modules.get("proj")  # timm counts the cells before it creates proj
             rows, columns = self.patch_size if proj is None else to_2tuple(proj.stride)
             return rows, columns
 
@@ -113,9 +113,9 @@ class CellPatchEmbed(PatchEmbed):
         """Embed images ``(B, C, H, W)`` as ``(B, rows, columns, D)``.
 
         Raises:
-            ValueError: The tower pads no images, and this one is no whole number of patches.
+            ValueError: The tower does not pad images, and this one is not a whole number of patches.
         """
         grid = self.dynamic_feat_size((x.shape[-2], x.shape[-1]))
         x = pad_to_cells(x, grid, self.patch_size, self.stride(), not self.dynamic_img_pad, self.native_size)
         cells: Tensor = self.proj(x).permute(0, 2, 3, 1)
-        return cells.contiguous()  # left as a view, its strides would slow down the residual sum of every block
+        return cells.contiguous()  # a permuted view would slow down the residual sum of every block

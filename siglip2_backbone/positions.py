@@ -36,11 +36,11 @@ def resample(table: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
     Returns:
         ``(1, new_rows * new_columns, D)`` in the table's dtype; equal to ``table`` where the grids are equal.
     """
-    # a script has no context without autocast, which leaves float64 alone
+    # torch.jit.script cannot disable autocast, which does not touch float64
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return _resampled(table, old_grid, new_grid, mode)
-    else:  # torch.jit.script reads only one of two branches
-        # autocast knows no meta device
+    else:  # torch.jit.script compiles only one of the two branches
+        # autocast does not support the meta device
         with nullcontext() if table.is_meta else torch.autocast(table.device.type, enabled=False):
             return _resampled(table, old_grid, new_grid, mode)
 
@@ -77,7 +77,7 @@ def interpolation_matrix(
         return _antialiased(old, new, 2.0, -0.5, device, dtype)
     if mode == "bilinear_antialias":
         return _antialiased(old, new, 1.0, None, device, dtype)
-    # a script cannot read the list of rules
+    # torch.jit.script cannot read the list of rules
     if not torch.jit.is_scripting():  # type: ignore[attr-defined]
         check_rule(mode)
     return _bicubic(old, new, device, dtype)
@@ -97,7 +97,7 @@ def _antialiased(
     old: int, new: int, radius: float, cubic: float | None, device: torch.device | None, dtype: torch.dtype
 ) -> Tensor:
     """Kernel stretched by the reduction factor when shrinking, cut at the border, normalised."""
-    scale = old / new
+    scale = old / new  # centres lie at half pixels, as with align_corners=False
     centre = (torch.arange(new, device=device, dtype=dtype) + 0.5) * scale
     source = torch.arange(old, device=device, dtype=dtype) + 0.5
     distance = ((source[None] - centre[:, None]) / (_longer(old, new) / new)).abs().clamp(max=radius)
@@ -108,8 +108,8 @@ def _antialiased(
 def _longer(old: int, new: int) -> int:
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return max(old, new)
-    else:  # torch.jit.script reads only one of two branches
-        # max() would decide on a symbolic size, and export a graph for one side of it
+    else:  # torch.jit.script compiles only one of the two branches
+        # max() would branch on a symbolic size and specialise the exported graph
         longer: Any = torch.sym_max(old, new)
         return longer  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Between pictures and what a tower takes: sizes, squash, pad and normalise, and the inverse of the last one."""
+"""Image preprocessing for a tower: sizes, squash, pad, normalise and denormalise."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-MAX_PATCHES = 256  # of an image for a NaFlex checkpoint, as the preprocessor_config.json of the published ones says
-_PRECISION = 1e-5  # of the scale that is searched for
+MAX_PATCHES = 256  # per image for a NaFlex checkpoint; from the preprocessor_config.json of the published ones
+_PRECISION = 1e-5  # of the scale in the binary search
 _LARGEST_SCALE = 100.0
 
 
 def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize to exactly ``size``, aspect ratio not kept: SigLIP 2's own preparation of images.
+    """Resize to exactly ``size`` without keeping the aspect ratio: SigLIP 2's own preprocessing.
 
-    Bilinear with antialias, as SiglipImageProcessor does it (huggingface/transformers 5.23); on uint8 input the result
-    is rounded, as there. big_vision itself resizes without antialias.
+    Bilinear with antialias, as in SiglipImageProcessor (huggingface/transformers 5.23), which also rounds the result
+    for uint8 input. big_vision resizes without antialias.
 
     Args:
         image: ``(..., C, H, W)``, uint8 or floating point.
@@ -33,9 +33,9 @@ def squash(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def naflex_size(size: tuple[int, int], patch_size: int, max_patches: int = MAX_PATCHES) -> tuple[int, int]:
-    """The size that a NaFlex checkpoint takes an image at: whole patches, close to its shape, that fill a budget.
+    """Input size of an image for a NaFlex checkpoint: whole patches within a budget, close to its aspect ratio.
 
-    A binary search for the largest scale at which both sides, rounded up to whole patches, stay within the budget.
+    A binary search finds the largest scale at which both sides, rounded up to whole patches, stay within the budget.
     Small images are enlarged, by a factor of 100 at most.
 
     Args:
@@ -47,10 +47,10 @@ def naflex_size(size: tuple[int, int], patch_size: int, max_patches: int = MAX_P
         Height and width [px], to :func:`squash` the image to.
 
     Raises:
-        ValueError: A number is below 1.
+        ValueError: An argument is below 1.
 
     Source: ``get_image_size_for_max_num_patches`` of huggingface/transformers 5.24 (``image_processing_siglip2.py``),
-    after google-research/big_vision @ 0127fb6 (``pp/proj/image_text/ops_naflex.py``).
+    based on google-research/big_vision @ 0127fb6 (``pp/proj/image_text/ops_naflex.py``).
     """
     if min(*size, patch_size, max_patches) < 1:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Pyramids: four maps with 4, 8, 16 and 32 px per cell around one tower.
 
-A level has ``ceil(H / stride)`` rows; its cell i covers pixels ``[i * stride, (i + 1) * stride)``, whatever the patch
-size of the tower is.
+A level has ``ceil(H / stride)`` rows; its cell i covers pixels ``[i * stride, (i + 1) * stride)`` for every patch size
+of the tower.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PyramidKind = Literal["resample", "sfp"]
 model names ending in ``_sfp``."""
 
 
-torch.fx.wrap("resample_map")  # a leaf of every graph that torch.fx makes: the matrices depend on the size
+torch.fx.wrap("resample_map")  # a leaf of torch.fx graphs: its matrices depend on the image size
 
 
 class ResampledLevel(nn.Module):
@@ -42,23 +42,23 @@ class ResampledLevel(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        """``(B, D, rows, columns)`` of the tower to that of the level, for an image of ``size`` [px]."""
+        """Resample the tower's map ``(B, D, rows, columns)`` to the level, for an image of ``size`` [px]."""
         return resample_map(x, self.patch, self.stride, size)
 
 
 class Pyramid(TowerWrapper):
-    """A tower that returns a pyramid of maps, and what both kinds of it share.
+    """A tower that returns a pyramid of maps; base class of both kinds.
 
-    It stands around the tower and calls it; as a client of timm sees it, it is what ``features_only=True`` returns.
-    It exports as one graph for images of more than 32 px a side, of a multiple of the patch size.
+    It wraps the tower, and timm's clients can use it like the result of ``features_only=True``. It exports as one graph
+    for images whose sides are above 32 px and multiples of the patch size.
 
     Args:
         model: The tower; it is pruned in place.
         taps: The block that each of the four levels reads.
         levels: The module of each of the four levels, called with the block's map and the size of the image.
         channels: Channels of every level.
-        out_indices: Levels to return, in this order, 0 (4 px) to 3 (32 px); negative ones count from the end, an int n
-            stands for the last n. All four by default. What other levels alone need is dropped.
+        out_indices: Levels to return, in this order, 0 (4 px) to 3 (32 px); negative indices count from the end, an
+            int n selects the last n. All four by default. Modules that only other levels need are dropped.
         norm: Apply the tower's final norm to every map.
 
     Attributes:
@@ -93,19 +93,19 @@ class Pyramid(TowerWrapper):
         self._carry(model)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Levels of normalised images ``(B, C, H, W)``, in the order asked for.
+        """Levels of normalised images ``(B, C, H, W)``, in the requested order.
 
         Returns:
             Maps ``(B, channels, ceil(H / stride), ceil(W / stride))``.
 
         Raises:
-            ValueError: Someone has set another stride of the patches than their size.
+            ValueError: The stride of the patch embedding is not the patch size.
         """
         embed = self.model.patch_embed
         if embed.stride() != embed.patch_size:
             raise ValueError(
                 f"patch_embed.proj.stride is {embed.stride()} px; a pyramid expects the patch, {embed.patch_size} px, "
-                "because its levels are located by patches side by side. Set the stride of a plain tower instead."
+                "because it locates its levels by adjacent patches. Set the stride of a plain tower instead."
             )
         size = (x.shape[-2], x.shape[-1])
         blocks = sorted(set(self._taps))
@@ -116,12 +116,12 @@ class Pyramid(TowerWrapper):
         return [self.levels[str(i)](tapped[tap], size) for i, tap in zip(self.out_indices, self._taps, strict=True)]
 
     def prepare(self, x: Tensor, size: Size) -> Tensor:
-        """What is done once to a tapped map ``(B, D, rows, columns)`` before the levels read it."""
+        """Process a tapped map ``(B, D, rows, columns)`` once, before the levels read it."""
         return x
 
 
 class ResampledPyramid(Pyramid):
-    """Levels by resampling four blocks, without parameters: with a pretrained tower nothing is untrained.
+    """Levels resampled from four blocks, without parameters: with a pretrained tower no weight is untrained.
 
     Args:
         model: The tower; it is pruned in place.
@@ -149,7 +149,7 @@ class ResampledPyramid(Pyramid):
         if len(taps) != len(STRIDES):
             raise ValueError(
                 f"layers is {layers!r}, which is {len(taps)} of the tower's {depth} blocks; the pyramid reads four, "
-                f"one for each of {', '.join(map(str, STRIDES))} px. Name four, or take sfp, which reads one."
+                f"one for each of {', '.join(map(str, STRIDES))} px. Pass four, or use sfp, which reads one."
             )
         levels = [ResampledLevel(_patch(model), stride) for stride in STRIDES]
         super().__init__(model, taps, levels, model.embed_dim, out_indices, norm)
@@ -161,7 +161,7 @@ class SimpleLevel(nn.Module):
     Args:
         dim: Channels of the tower's map.
         out_channels: Channels of the level.
-        stride: Side of a cell of the level [px]; the map before has cells of 16 px.
+        stride: Side of a cell of the level [px]; the input map has cells of 16 px.
         device: Where to build it.
         dtype: Floating point type to build it in.
     """
@@ -192,9 +192,9 @@ class SimpleLevel(nn.Module):
         )
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        """``(B, D, rows, columns)`` with cells of 16 px to the level of an image of ``size`` [px]."""
+        """Turn a map ``(B, D, rows, columns)`` with cells of 16 px into the level of an image of ``size`` [px]."""
         rows, columns = level_cells(size, self.stride)
-        x = self.rescale(x)[..., :rows, :columns]  # deconvolution also makes cells that lie outside the image
+        x = self.rescale(x)[..., :rows, :columns]  # deconvolution also produces cells outside the image
         level: Tensor = self.project(x)
         return level
 
@@ -202,9 +202,9 @@ class SimpleLevel(nn.Module):
 class SimpleFeaturePyramid(Pyramid):
     """ViTDet's simple feature pyramid: learned levels from the last map alone.
 
-    The neck is new: with ``pretrained=True`` the tower has its weights and the neck random ones, so train it. A tower
-    whose patch is not 16 px has its map resampled to 16 px first (:func:`resample_map`), so that the strides are
-    exact; at patch 8 that gives up resolution.
+    The neck is not pretrained: with ``pretrained=True`` only the tower has trained weights, so train the neck. For
+    patches other than 16 px the map is resampled to 16 px first (:func:`resample_map`), so that the strides are exact;
+    at patch 8 this loses resolution.
 
     Args:
         model: The tower; it is pruned in place.
@@ -219,8 +219,8 @@ class SimpleFeaturePyramid(Pyramid):
         ValueError: ``layers`` is not one block of the tower, or ``out_indices`` are not levels.
 
     Source: Li et al., arXiv:2203.16527, section 3; facebookresearch/detectron2 @ 0818132, ``modeling/backbone/vit.py``.
-    It differs in that images need not be multiples of 32 px (what lies outside is cropped; the coarsest level rounds
-    up) and in the resampling for other patches.
+    Differences: images need not be multiples of 32 px (cells outside are cropped; the coarsest level rounds up), and
+    maps of other patches are resampled.
     """
 
     kind = "sfp"
@@ -240,7 +240,7 @@ class SimpleFeaturePyramid(Pyramid):
         taps = absolute_indices(depth, 1 if layers is None else layers, "layers")
         if len(taps) != 1:
             raise ValueError(
-                f"layers is {layers!r}, which is {len(taps)} blocks; ViTDet's pyramid reads one. Name one, or leave "
+                f"layers is {layers!r}, which is {len(taps)} blocks; ViTDet's pyramid reads one. Pass one, or leave "
                 "layers out for the last."
             )
         if type(out_channels) is not int or out_channels < 1:
@@ -249,11 +249,11 @@ class SimpleFeaturePyramid(Pyramid):
         super().__init__(model, taps * len(STRIDES), levels, out_channels, out_indices, norm)
 
     def prepare(self, x: Tensor, size: Size) -> Tensor:
-        """The tower's map ``(B, D, rows, columns)`` with cells of 16 px."""
+        """Resample the tower's map ``(B, D, rows, columns)`` to cells of 16 px."""
         return resample_map(x, _patch(self.model), 16, size)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's layer groups of the tower, and the neck above them as one more."""
+        """timm's layer groups of the tower, plus the neck as one more group."""
         return super().group_matcher(coarse) | {"neck": r"^levels\."}
 
 
@@ -264,9 +264,9 @@ SUFFIXES: dict[PyramidKind, str] = {"resample": "_pyramid", "sfp": "_sfp"}
 
 
 def split_suffix(name: str) -> tuple[str, PyramidKind | None]:
-    """A model name without the suffix of a pyramid, and the kind of pyramid that it asks for.
+    """A model name without the suffix of a pyramid, and the kind of that pyramid.
 
-    A tag stays: ``siglip2_base_patch16_256_sfp.webli`` is ``siglip2_base_patch16_256.webli`` and sfp.
+    A tag is kept: ``siglip2_base_patch16_256_sfp.webli`` gives ``siglip2_base_patch16_256.webli`` and sfp.
     """
     stem, dot, tag = name.partition(".")
     for kind, suffix in SUFFIXES.items():

@@ -1,4 +1,4 @@
-"""timm entry points ``siglip2_*``. Importing this module registers them; it is the one module with side effects."""
+"""timm entry points ``siglip2_*``. Importing this module registers them with timm."""
 
 from functools import partial
 from pathlib import Path
@@ -49,12 +49,12 @@ def _weights_source(variant: Variant, cfg: PretrainedCfg) -> str:
 def _refuse_taken(name: str) -> None:
     """Refuse a name that belongs to timm or to another package.
 
-    timm itself would only warn, and drop the pretrained tags of the model that it overwrites.
+    timm would only warn, and drop the pretrained tags of the overwritten model.
     """
     if is_model(name) and (owner := model_entrypoint(name).__module__) != __name__:
         raise ValueError(
-            f"timm has a model {name} already, from {owner}; siglip2_backbone expected the name to be free. Use the "
-            "version of timm that pyproject.toml names, or do not import both."
+            f"timm already has a model {name}, from {owner}; siglip2_backbone expected the name to be free. Use the "
+            "version of timm in pyproject.toml, or do not import both."
         )
 
 
@@ -62,7 +62,7 @@ def register(variant: Variant, kind: PyramidKind | None) -> None:
     """Register a variant's tower, or its pyramid, with timm.
 
     Raises:
-        ValueError: The name is registered from elsewhere.
+        ValueError: Another package has registered the name.
     """
     name = model_name(variant, kind)
     build = partial(build_pyramid, kind=kind) if kind else build_tower
@@ -74,10 +74,10 @@ def register(variant: Variant, kind: PyramidKind | None) -> None:
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> Siglip2VisionTransformer | FeatureMaps | Pyramid:
-        if isinstance(pretrained_cfg, dict):  # a part of a config says nothing about the rest
+        if isinstance(pretrained_cfg, dict):  # a partial config leaves the other keys unchanged
             pretrained_cfg_overlay = pretrained_cfg | (pretrained_cfg_overlay or {})
             pretrained_cfg = None
-        kwargs.pop("pretrained_model_args", None)  # timm's note of which arguments a saved config had
+        kwargs.pop("pretrained_model_args", None)  # timm's record of the arguments in a saved config
         cfg = resolve_pretrained_cfg(name, pretrained_cfg, pretrained_cfg_overlay)
         files = None
         if pretrained:

@@ -1,4 +1,4 @@
-"""A pyramid as torchvision's detectors want their backbone."""
+"""A pyramid as the backbone of torchvision's detectors."""
 
 from collections import OrderedDict
 
@@ -9,7 +9,7 @@ from .pyramid import Pyramid
 
 
 class TorchvisionBackbone(nn.Module):
-    """What :func:`as_torchvision` returns: images ``(B, C, H, W)`` to an ordered dict of maps, "0" the first.
+    """The result of :func:`as_torchvision`: images ``(B, C, H, W)`` to an ordered dict of maps, "0" first.
 
     Args:
         model: The backbone, held as ``model``.
@@ -22,7 +22,7 @@ class TorchvisionBackbone(nn.Module):
         super().__init__()
         channels = model.feature_info.channels()
         if len(set(channels)) != 1:
-            raise ValueError(f"The maps have {channels} channels; torchvision's detectors want one number for all.")
+            raise ValueError(f"The maps have {channels} channels; torchvision's detectors expect one number for all.")
         self.model = model
         self.out_channels: int = channels[0]
 
@@ -32,14 +32,14 @@ class TorchvisionBackbone(nn.Module):
 
 
 def as_torchvision(model: Pyramid | FeatureMaps) -> TorchvisionBackbone:
-    """A pyramid (or plain maps) as the backbone of torchvision's FasterRCNN, MaskRCNN, RetinaNet or FCOS.
+    """Wrap a pyramid (or plain maps) as the backbone of torchvision's FasterRCNN, MaskRCNN, RetinaNet or FCOS.
 
     Two defaults of these detectors do not fit. They normalise with the mean and std of ImageNet: pass
-    ``image_mean`` and ``image_std`` from ``model.pretrained_cfg``. Their anchors are made for other numbers of levels:
+    ``image_mean`` and ``image_std`` from ``model.pretrained_cfg``. Their anchors assume another number of levels:
     pass an ``AnchorGenerator`` with one tuple of sizes for each of the four levels.
 
     Raises:
-        ValueError: The maps differ in their channels, or the model is a tower or something else.
+        ValueError: The maps differ in their channels, or ``model`` is neither a pyramid nor FeatureMaps.
     """
     if not isinstance(model, Pyramid | FeatureMaps):
         raise ValueError(

@@ -16,11 +16,11 @@ from .windows import GridAttention, flattened, global_indices
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-torch.fx.wrap("resample")  # a leaf of every graph that torch.fx makes: the matrices depend on the size
+torch.fx.wrap("resample")  # a leaf of torch.fx graphs: its matrices depend on the image size
 
 
 def _as_in_timm(method: _Method) -> _Method:
-    """Show the signature of the method that it overrides, which has more options in later versions of timm."""
+    """Show the signature of the overridden method, which has more options in later versions of timm."""
     update_wrapper(method, getattr(VisionTransformer, method.__name__), assigned=(), updated=())
     return method
 
@@ -28,35 +28,35 @@ def _as_in_timm(method: _Method) -> _Method:
 class Siglip2VisionTransformer(VisionTransformer):
     """The vision tower of SigLIP 2 with its MAP head, for images of any size.
 
-    timm's VisionTransformer without class token, with tanh GELU and LayerNorm epsilon 1e-6 everywhere, and with
-    positions that are resampled on the fly from a table which is never overwritten.
+    timm's VisionTransformer without class token, with tanh GELU and LayerNorm epsilon 1e-6 everywhere. Positions are
+    resampled on the fly from a table that is never overwritten.
 
     Args:
-        img_size: Announced image size [px]; ``None`` is the native one. Any other size works as well.
+        img_size: Nominal image size [px]; ``None`` for the native one. Every other size works as well.
         native_size: Side of the square image [px] that the position table belongs to.
         patch_size: Side of a patch [px].
         embed_dim: Width of the tokens.
         depth: Number of blocks.
         num_heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs.
-        pos_interp: How the position table is resampled off its own grid.
+        pos_interp: How the position table is resampled to other grids.
         window_size: Side [cells] of the windows that blocks attend within, see
             :class:`~siglip2_backbone.windows.GridAttention`; ``None`` to attend everywhere. It changes no weight.
-        global_blocks: The blocks that attend everywhere all the same, negative ones counting from the end; four spread
-            over the depth by default, none for ``[]``.
+        global_blocks: Blocks that still attend everywhere; negative indices count from the end. Four spread over the
+            depth by default, none for ``[]``.
         in_chans: Number of image channels.
         num_classes: Classes of an untrained linear classifier on the pooled output; 0 for none.
         global_pool: ``"map"`` for the MAP head; ``"avg"``, ``"max"``, ``"avgmax"`` or ``""`` drop it.
         drop_rate: Dropout before the classifier.
         pos_drop_rate: Dropout after the positions.
-        patch_drop_rate: Share of patches left out in training.
+        patch_drop_rate: Share of patches dropped in training.
         proj_drop_rate: Dropout after projections.
         attn_drop_rate: Dropout of the attention weights.
         drop_path_rate: Stochastic depth.
         weight_init: timm's initialisation scheme.
         dynamic_img_size: Accepted because timm clients pass it; always true.
-        dynamic_img_pad: Pad images to whole patches. ``False`` refuses those that are no whole number of patches; the
-            native size is never padded nor refused.
+        dynamic_img_pad: Pad images to whole patches. ``False`` refuses images that are not a whole number of patches;
+            the native size is neither padded nor refused.
         device: Where to build it.
         dtype: Floating point type to build it in.
 
@@ -93,7 +93,7 @@ class Siglip2VisionTransformer(VisionTransformer):
         dtype: Any = None,
     ) -> None:
         if not dynamic_img_size:
-            raise ValueError("dynamic_img_size=False is not offered: every size works. Leave it out.")
+            raise ValueError("dynamic_img_size=False is not supported: every size works. Leave it out.")
         check_rule(pos_interp)
         everywhere = global_indices(depth, window_size, global_blocks)
         if window_size is not None and patch_drop_rate:
@@ -129,8 +129,8 @@ class Siglip2VisionTransformer(VisionTransformer):
             dtype=dtype,
         )
         self.table_grid: tuple[int, int] = self.patch_embed.grid_size
-        self.pos_interp = self.usual_pos_interp = pos_interp  # the factory knows what is usual for the weights
-        self.naflex = False  # and whether they were trained on native aspect ratios
+        self.pos_interp = self.usual_pos_interp = pos_interp  # the factory sets the default for the weights
+        self.naflex = False  # set by the factory for weights trained on native aspect ratios
         self.drop_path_rate = drop_path_rate
         self.window_size = window_size
         self.global_blocks = everywhere
@@ -142,14 +142,14 @@ class Siglip2VisionTransformer(VisionTransformer):
     def set_input_size(
         self, img_size: int | Sequence[int] | None = None, patch_size: int | Sequence[int] | None = None
     ) -> None:
-        """Change the announced image size; no weight changes, and every other size still works.
+        """Change the nominal image size; weights do not change, and every other size still works.
 
         Args:
-            img_size: Announced image size [px]; ``None`` keeps the present one.
-            patch_size: May only repeat the tower's own patch size.
+            img_size: Nominal image size [px]; ``None`` keeps the current one.
+            patch_size: Must be the tower's patch size, if given.
 
         Raises:
-            ValueError: Another patch size is asked for.
+            ValueError: ``patch_size`` is not the tower's, or ``img_size`` is not one or two positive integers.
         """
         if patch_size is not None and to_2tuple(patch_size) != self.patch_embed.patch_size:
             raise ValueError(
@@ -169,7 +169,7 @@ class Siglip2VisionTransformer(VisionTransformer):
         tokens: Tensor = self.pos_drop(x.flatten(1, 2) + positions)
         return tokens if self.window_size is None else tokens.reshape(x.shape)
 
-    # With windows cells stay on their grid through all blocks; what comes out is as timm's.
+    # With windows, cells stay on their grid through all blocks; the outputs are flattened as in timm.
 
     @_as_in_timm
     def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one table of models: the 17 published SigLIP 2 checkpoints and a tiny variant for tests and demos.
+"""The table of models: the 17 published SigLIP 2 checkpoints and a tiny variant for tests and demos.
 
 Source of the numbers: the checkpoints' config.json files on the hub and ``big_vision/configs/proj/image_text``
 (google-research/big_vision @ 0127fb6); the parameter counts are checked against transformers in the tests.
@@ -19,9 +19,9 @@ class Variant:
         mlp_dim: Hidden width of the MLPs.
         patch_size: Side of a square patch [px].
         img_size: Side of the native square image [px].
-        naflex: Whether the checkpoint was trained on native aspect ratios (another rule for the positions).
-        hub_id: Hugging Face id of the published checkpoint, if there is one.
-        timm_name: timm's own name for the architecture of the published checkpoint, if there is one.
+        naflex: Whether the checkpoint was trained on native aspect ratios (positions are resampled by another rule).
+        hub_id: Hugging Face id of the published checkpoint, if any.
+        timm_name: timm's name for the architecture of the published checkpoint, if any.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Variant:
         return stem + self.depth * block + norm + map_head
 
     def same_architecture(self, other: "Variant") -> bool:
-        """Whether both describe the same network, whatever their names."""
+        """Whether both describe the same network, regardless of name."""
         ours, theirs = dict(vars(self)), dict(vars(other))
         for key in ("name", "hub_id", "timm_name"):
             del ours[key], theirs[key]
@@ -89,7 +89,7 @@ _PUBLISHED: tuple[tuple[str, int, int | str], ...] = (
     ("so400m", 16, "naflex"),
 )
 
-# timm feeds this one 378 px, which its 27 cells cover; google squashes images to 384 px and lets the last 6 go
+# timm uses 378 px here, which the 27 cells cover; google squashes images to 384 px and drops the last 6
 _TIMM_SIDE = {"siglip2-so400m-patch14-384": 378}
 
 
@@ -109,7 +109,7 @@ def _published(size: str, patch_size: int, img_size: int | str) -> Variant:
     )
 
 
-CUSTOM = "siglip2_custom"  # name of an architecture that is none of these
+CUSTOM = "siglip2_custom"  # name of every other architecture
 
 TINY = Variant("siglip2_tiny_patch8_128", 96, 4, 3, 384, patch_size=8, img_size=128)
 
@@ -125,17 +125,17 @@ def by_hub_id(hub_id: str) -> Variant | None:
 
 def by_timm_name(name: str) -> Variant | None:
     """The published variant that timm calls ``name``, or None."""
-    # a SigLIP 1 name of the 27 cells, which timm has corrected for SigLIP 2
+    # timm calls the tower of 27 cells 384 for SigLIP 1, and 378 for SigLIP 2
     name = name.replace("patch14_siglip_384", "patch14_siglip_378")
     return next((v for v in VARIANTS.values() if v.timm_name == name), None)
 
 
 def published(found: Variant) -> Variant:
-    """The variant of the table with this architecture, or ``found`` itself where there is none."""
+    """The variant of the table with this architecture, or ``found`` itself if there is none."""
     return next((v for v in VARIANTS.values() if v.same_architecture(found)), found)
 
 
 def native_size(patch_size: int, grid_size: int) -> int:
-    """Side of the native image [px] of a square table: what its cells cover, but 384 for 27 cells at patch 14."""
+    """Side of the native image [px] of a square table: patch times cells, except 384 for 27 cells at patch 14."""
     sides = (v.img_size for v in VARIANTS.values() if (v.patch_size, v.grid_size) == (patch_size, grid_size))
     return next(sides, patch_size * grid_size)

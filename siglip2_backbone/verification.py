@@ -1,11 +1,12 @@
-"""Compare a tower with transformers' SiglipVisionModel or Siglip2VisionModel on a checkpoint's own weights.
+"""Compare a tower with transformers' SiglipVisionModel or Siglip2VisionModel on the weights of a checkpoint.
 
-For a checkpoint in google's format both sides read the file by themselves, so reading is compared as well. One of
-timm's or big_vision's has no form that transformers reads: what we have read of it is converted in memory, and the
-tower alone is compared.
+For a checkpoint in google's format both sides read the file, so the comparison covers reading as well. transformers
+cannot read the formats of timm and big_vision: there, the weights as read by this library are converted in memory, and
+only the towers are compared.
 
-Tolerances (relative L2): in float64 rounding alone, 1e-13; off its own grid transformers resizes NaFlex positions in
-float32, 5e-7; in float32 rounding is 6e-7 to 9e-7, 3e-6. The smallest known mistake, the exact GELU, is above 1e-4.
+Tolerances (relative L2): 1e-13 in float64, where only rounding differs; 5e-7 in float64 where transformers resizes
+NaFlex positions in float32; 3e-6 in float32, where rounding is 6e-7 to 9e-7. The smallest known mistake, the exact
+GELU, is above 1e-4.
 """
 
 from collections import defaultdict
@@ -35,14 +36,14 @@ _FLOAT32_RESIZE = 5e-7
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output of the tower is from that of transformers.
+    """Difference between one output of the tower and that of transformers.
 
     Args:
-        output: What is compared.
+        output: Name of the output.
         size: Height and width of the image [px].
         max_abs: Largest absolute difference.
         rel_l2: L2 norm of the difference relative to that of transformers' output.
-        tolerance: The largest ``rel_l2`` that is agreement.
+        tolerance: Largest ``rel_l2`` that counts as agreement.
     """
 
     output: str
@@ -53,7 +54,7 @@ class Difference:
 
     @property
     def agrees(self) -> bool:
-        """Whether it is within the tolerance; what is not a number is not."""
+        """Whether the difference is within the tolerance; NaN is not."""
         return self.rel_l2 <= self.tolerance
 
 
@@ -64,28 +65,28 @@ def verify(
     size: Sequence[int] | None = None,
     cache_dir: str | Path | None = None,
 ) -> list[Difference]:
-    """Compare embeddings, every block, the last hidden state and the pooled output, at the native size and at another.
+    """Compare embeddings, every block, the last hidden state and the pooled output, at the native and a second size.
 
     Args:
-        source: As :func:`~siglip2_backbone.create_backbone` takes it.
+        source: Any source of :func:`~siglip2_backbone.create_backbone`.
         dtype: float64, or float32, which needs half the memory (two towers in this type).
-        size: Height and width of the other image [px], multiples of the patch; by default 3/4 and 5/4 of the grid.
-        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+        size: Height and width of the second image [px], multiples of the patch; by default 3/4 and 5/4 of the grid.
+        cache_dir: Folder of huggingface_hub's cache, if not the default one.
 
     Raises:
-        ValueError: The source cannot be read, or ``dtype`` or ``size`` cannot be compared.
+        ValueError: The source cannot be read, or ``dtype`` or ``size`` is not supported.
     """
     if dtype not in _TOLERANCES:
         raise ValueError(f"dtype is {dtype}; expected torch.float64 or torch.float32.")
     variant, files = open_tower(source, cache_dir)
     native = (variant.img_size, variant.img_size)
     other = _other_size(variant, size)
-    rule = "bilinear_antialias" if variant.naflex else "bicubic"  # transformers' own
+    rule = "bilinear_antialias" if variant.naflex else "bicubic"  # as in transformers
     args: dict[str, Any] = {"pos_interp": rule, "device": "cpu", "dtype": dtype}
     tower = build_tower(variant, files, pretrained_cfg=pretrained_cfg(variant), **args)
     assert isinstance(tower, Siglip2VisionTransformer)
     reference = _reference(files, variant, tower, dtype)
-    # transformers casts a NaFlex table to float32 even where it keeps the size
+    # transformers casts a NaFlex table to float32 even at its native size
     exact = not variant.naflex or stored_dtype(files, variant) != torch.float64
     tolerance = _TOLERANCES[dtype]
     loose = max(tolerance, _FLOAT32_RESIZE)
@@ -101,12 +102,12 @@ def _other_size(variant: Variant, size: Sequence[int] | None) -> tuple[int, int]
         return max(1, grid * 3 // 4) * patch, max(2, grid * 5 // 4) * patch
     if len(size) != 2 or any(side < patch or side % patch for side in size):
         raise ValueError(
-            f"size is {list(size)}; expected height and width, multiples of {patch} px: transformers drops what goes "
-            "beyond a whole patch, and this tower does not."
+            f"size is {list(size)}; expected height and width, multiples of {patch} px: transformers crops to whole "
+            "patches, and this tower pads."
         )
     if variant.naflex and size[1] == patch:  # torch's antialiased resize to one column is wrong
         raise ValueError(
-            f"size is {list(size)}; expected at least {2 * patch} px of width, where transformers is right."
+            f"size is {list(size)}; expected at least {2 * patch} px of width: transformers is wrong for one column."
         )
     return size[0], size[1]
 
@@ -134,7 +135,7 @@ def _reference(
         else:
             model = SiglipVisionModel(SiglipVisionConfig.from_dict(config))
     model.to(dtype).load_state_dict(state)
-    # the eager attention of transformers takes its softmax in float32 even in a float64 model
+    # the eager attention of transformers computes its softmax in float32 even in a float64 model
     model.set_attn_implementation("sdpa")
     reference: PreTrainedModel = model.eval()
     return reference
@@ -181,7 +182,7 @@ def _difference(name: str, size: tuple[int, int], ours: Tensor, theirs: Tensor, 
 
 
 def patchified(image: Tensor, patch: int) -> dict[str, Tensor]:
-    """Images ``(B, 3, H, W)`` for transformers' NaFlex tower: patches row by row, each (row, column, channel)."""
+    """Convert images ``(B, 3, H, W)`` for transformers' NaFlex tower: patches by row, each (row, column, channel)."""
     batch, channels, height, width = image.shape
     rows, columns = height // patch, width // patch
     patches = image.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 3, 5, 1)

@@ -1,4 +1,4 @@
-"""Attention within windows: ViTDet's way to large images, on the weights of a tower that attends everywhere."""
+"""Windowed attention: ViTDet's approach to large images, with the weights of a tower that attends everywhere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,21 +18,21 @@ Grid = tuple[int, int]
 
 @register_notrace_module
 class GridAttention(Attention):
-    """timm's attention, parameters and all, on the cells ``(B, rows, columns, D)`` of a map.
+    """timm's attention, with the same parameters, on the cells ``(B, rows, columns, D)`` of a map.
 
-    It attends everywhere, or within windows that lie side by side from the upper left corner. Along an axis where the
-    map is no longer than a window, the window is the map. What a window lacks beyond the border takes no part: these
-    keys are masked. Where windows divide the map there is no mask, so that flash attention can be used.
+    It attends everywhere, or within adjacent windows that start at the upper left corner. Along an axis where the map
+    is no longer than a window, the window spans the map. Keys beyond the border are masked. If windows divide the map
+    there is no mask, so that flash attention can be used.
 
-    A graph that is exported for open sizes always has the mask. By torch.export it takes maps longer than a window on
-    both axes; as ONNX it takes all.
+    A graph exported with dynamic sizes always has the mask. From torch.export it takes maps longer than a window on
+    both axes; as ONNX it takes every map.
 
     Attributes:
         window_size: Side of a window [cells]; ``None`` to attend everywhere.
 
     Source: Li et al., arXiv:2203.16527, section 3; facebookresearch/detectron2 @ 0818132, ``modeling/backbone/vit.py``
-    and ``utils.py``. There the normed map is padded with zeros to whole windows of ``window_size``, and what the
-    projection makes of them, its biases, takes part as keys and values.
+    and ``utils.py``. There the normed map is padded with zeros to whole windows of ``window_size``, and the projected
+    zeros, which are the biases, take part as keys and values.
     """
 
     window_size: int | None = None
@@ -44,7 +44,7 @@ class GridAttention(Attention):
             ValueError: A mask is given.
         """
         if attn_mask is not None or is_causal:
-            raise ValueError("attn_mask and is_causal are not offered by a tower with window_size. Leave them out.")
+            raise ValueError("attn_mask and is_causal are not supported with window_size. Leave them out.")
         if self.window_size is None:
             cells: Tensor = super().forward(x.flatten(1, 2))
             return cells.reshape(x.shape)
@@ -54,15 +54,15 @@ class GridAttention(Attention):
 
 
 def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
-    """Cut a map into windows, whole ones.
+    """Cut a map into whole windows.
 
     Args:
         x: Cells ``(B, rows, columns, D)``.
         window: Rows and columns of a window [cells].
 
     Returns:
-        Windows ``(B * windows, cells, D)``, zero beyond the border, and what to add to the attention of their keys,
-        ``(B * windows, 1, 1, cells)``: minus infinity beyond the border. ``None`` if the windows divide the map.
+        Windows ``(B * windows, cells, D)``, zero beyond the border, and the additive mask of their keys,
+        ``(B * windows, 1, 1, cells)``: minus infinity beyond the border, or ``None`` if the windows divide the map.
     """
     batch, rows, columns = x.shape[0], plain(x.shape[1]), plain(x.shape[2])
     down, across = _count(rows, window[0]), _count(columns, window[1])
@@ -80,7 +80,7 @@ def split(x: Tensor, window: Grid) -> tuple[Tensor, Tensor | None]:
 
 
 def join(windows: Tensor, shape: Sequence[int], window: Grid) -> Tensor:
-    """Put windows ``(B * windows, cells, D)``, as :func:`split` cuts them, together to cells of a ``shape``."""
+    """Join windows ``(B * windows, cells, D)`` from :func:`split` to cells of ``shape``."""
     batch, rows, columns, dim = shape[0], plain(shape[1]), plain(shape[2]), shape[3]
     down, across = _count(rows, window[0]), _count(columns, window[1])
     cells = windows.reshape(batch, down, across, *window, dim).transpose(2, 3)
@@ -89,12 +89,12 @@ def join(windows: Tensor, shape: Sequence[int], window: Grid) -> Tensor:
 
 
 def _side(cells: int, window: int) -> int:
-    """Side of a window on an axis of so many cells; of an open number of them in an exported graph nothing is known."""
+    """Side of a window on an axis of ``cells``; an axis of symbolic length counts as longer than a window."""
     cells = plain(cells)
     return cells if statically_known_true(cells <= window) else window
 
 
-# leaves of every graph that torch.fx makes: what they do depends on the size, which such a graph leaves open
+# leaves of torch.fx graphs: their result depends on the image size, which a graph leaves open
 for _leaf in (split, join, _side):
     register_notrace_function(_leaf)
 torch.fx.wrap("split")
@@ -108,23 +108,23 @@ def _count(cells: int, side: int) -> int:
 
 
 def _pad(x: Tensor, bottom: int, right: int, value: float = 0.0) -> Tensor:
-    """Cells with rows and columns added, or taken away; untouched where that is known to be none."""
+    """Cells with rows and columns added or removed; unchanged if both are known to be zero."""
     if statically_known_true(bottom == 0) and statically_known_true(right == 0):
         return x
     return F.pad(x, (0, 0, 0, right, 0, bottom), value=value)
 
 
 def global_indices(depth: int, window_size: int | None, asked: Sequence[int] | None) -> list[int] | None:
-    """Blocks that attend everywhere, counted from the start; ``None`` if there are no windows and all of them do.
+    """Blocks that attend everywhere, counted from the start; ``None`` without windows, where all blocks do.
 
     Args:
         depth: Number of blocks of the tower.
         window_size: Side of a window [cells], or ``None``.
         asked: Block indices, negative ones counting from the end; ``None`` for four by
-            :func:`~siglip2_backbone.tap_indices`, which of 12 blocks are ViTDet's.
+            :func:`~siglip2_backbone.tap_indices`, which match ViTDet's for 12 blocks.
 
     Raises:
-        ValueError: The side is no number of cells, or the indices are no blocks or have no use.
+        ValueError: The side is not a positive integer, or the indices are not blocks or are given without windows.
     """
     if window_size is None:
         if asked is not None:
@@ -141,11 +141,11 @@ def global_indices(depth: int, window_size: int | None, asked: Sequence[int] | N
 
 
 def flattened(found: Any, maps: bool) -> Any:
-    """What timm's methods return of cells ``(B, rows, columns, D)``, as they return it of tokens ``(B, N, D)``.
+    """Flatten the cells ``(B, rows, columns, D)`` in a result of timm's methods to tokens ``(B, N, D)``.
 
     Args:
         found: Cells, or a list, tuple or dict with them.
-        maps: A list in it holds maps ``(B, D, rows, columns)``, which stay.
+        maps: Lists hold maps ``(B, D, rows, columns)``, which are returned unchanged.
     """
     if isinstance(found, dict):
         return {key: flattened(value, maps) for key, value in found.items()}
@@ -153,4 +153,4 @@ def flattened(found: Any, maps: bool) -> Any:
         return tuple(flattened(value, maps) for value in found)
     if isinstance(found, list):
         return found if maps else [flattened(value, maps) for value in found]
-    return found.flatten(1, 2)  # a tensor, or what torch.fx has in its place
+    return found.flatten(1, 2)  # a tensor, or a proxy of torch.fx

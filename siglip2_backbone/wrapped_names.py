@@ -1,4 +1,4 @@
-"""Tensors of a tower that was saved from within another module: all names begin alike, and are read without that."""
+"""Tensors of a tower that was saved inside another module: the prefix that all names share is removed."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 _Stored = TypeVar("_Stored")
 
-# the patch embedding of transformers and of timm, and what stands before the tower's own names
+# the patch embedding of transformers and of timm; the group captures the prefix of the outer module
 _ANCHORS = (
     re.compile(r"(?P<wrapper>.*?)(vision_model\.)?embeddings\.patch_embedding\.weight"),
     re.compile(r"(?P<wrapper>.*?)(embeds\.|patch_embed\.)proj\.weight"),
@@ -14,14 +14,14 @@ _ANCHORS = (
 
 
 def unwrapped(tensors: Mapping[str, _Stored]) -> tuple[Mapping[str, _Stored], str]:
-    """The tensors without what all their names begin with, and that.
+    """The tensors without the prefix that all names share, and that prefix.
 
-    DataParallel puts ``module.`` before every name, torch.compile ``_orig_mod.``, peft ``base_model.model.``, and a
-    model of images and text the place of its tower, such as ``model.vision_tower.``; also several of them. Where only
-    some of the names begin so, they stay as they are: then it is not the tower alone.
+    DataParallel adds ``module.`` to every name, torch.compile ``_orig_mod.``, peft ``base_model.model.``, and an
+    image-text model the path of its tower, such as ``model.vision_tower.``; they can be combined. If only some names
+    have the prefix, all stay unchanged, because the file holds more than the tower.
 
     Args:
-        tensors: By the file's names.
+        tensors: Tensors by name in the file.
     """
     for anchor in _ANCHORS:
         found = {match["wrapper"] for name in tensors if (match := anchor.fullmatch(name))}

@@ -1,7 +1,7 @@
-"""Foreign checkpoints to our state dict: one file a format, total and strict in both directions.
+"""Convert checkpoints to our state dict: one module per format, strict in both directions.
 
-Every tensor of the vision tower must be in the file with the expected shape, and nothing else may be there but the text
-tower and the two scalars. Only what is needed is read.
+Every tensor of the vision tower must be in the file with the expected shape; the only other tensors allowed are the
+text tower and the two scalars. Only the needed tensors are read.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -25,7 +25,7 @@ _MOST_BLOCKS = 1024  # giant-opt has 40
 
 
 class Format(Protocol):
-    """What the module of a format offers."""
+    """Interface of the module of a format."""
 
     def variant_of(self, files: CheckpointFiles) -> Variant:
         """The architecture that a checkpoint holds."""
@@ -39,23 +39,23 @@ class Format(Protocol):
     def read(
         self, found: Mapping[str, Stored], layout: Layout, wanted: Mapping[str, Wanted]
     ) -> Iterator[tuple[str, Tensor]]:
-        """Read the tensors of our state dict that are wanted, in any order."""
+        """Read the wanted tensors of our state dict, in any order."""
 
 
 def format_of(files: CheckpointFiles) -> Format:
-    """The format of a checkpoint, by its config or, without one, by what it holds."""
+    """The format of a checkpoint, from its config or, without one, from its tensors."""
     if big_vision_format.is_big_vision(files):
         return cast(Format, big_vision_format)
     return cast(Format, timm_format if timm_format.is_timm(files) else transformers_format)
 
 
 def variant_of(files: CheckpointFiles) -> Variant:
-    """The architecture that a checkpoint holds, from its config or, where there is none, from its shapes.
+    """The architecture that a checkpoint holds, from its config or, without one, from its shapes.
 
-    A published architecture comes back with its published name, any other one as ``siglip2_custom``.
+    A published architecture has its published name, any other one is called ``siglip2_custom``.
 
     Raises:
-        ValueError: The checkpoint is of another model family or quantised, or describes what this tower is not.
+        ValueError: The checkpoint is of another model family, quantised, or describes an unsupported tower.
     """
     if files.config is None:
         refuse_other_family(files)
@@ -73,13 +73,13 @@ def check_variant(files: CheckpointFiles, variant: Variant) -> None:
     found = variant_of(files)
     if not found.same_architecture(variant):
         raise ValueError(
-            f"{files.source} holds {described(found)}; the model asked for is {described(variant)}. Use "
+            f"{files.source} holds {described(found)}; expected {described(variant)}. Use "
             f"{'create_backbone with its path' if found.name not in VARIANTS else found.name} instead."
         )
 
 
 def check_tensors(files: CheckpointFiles, variant: Variant) -> tuple[dict[str, Stored], Layout]:
-    """The vision tensors by name and where ours are among them, after checking that the file has exactly those.
+    """Check that the file has exactly the expected vision tensors; return them by name, and their layout.
 
     Raises:
         ValueError: A tensor is missing, surplus, of another shape or not floating point.
@@ -92,26 +92,26 @@ def check_tensors(files: CheckpointFiles, variant: Variant) -> tuple[dict[str, S
 
 
 def _check_depth(files: CheckpointFiles, variant: Variant) -> None:
-    """Refuse a number of blocks that cannot be there, before each block's tensors are looked for."""
+    """Refuse an impossible number of blocks before looking for the tensors of each block."""
     most = _MOST_BLOCKS if files.config is None else min(_MOST_BLOCKS, len(files.tensors))
     if variant.depth > most:
         raise ValueError(
-            f"{files.source} is said to have {variant.depth} blocks; its {len(files.tensors)} tensors are those of at "
-            f"most {most}. Check that the weights are whole and that the config.json beside them is theirs."
+            f"{files.source} declares {variant.depth} blocks; its {len(files.tensors)} tensors allow at most {most}. "
+            "Check that the weights are complete and match the config.json beside them."
         )
 
 
 def stored_dtype(files: CheckpointFiles, variant: Variant) -> torch.dtype:
-    """The narrowest type that holds every vision tensor of a checkpoint as it is stored."""
+    """The narrowest dtype that holds every stored vision tensor of a checkpoint."""
     found, _ = check_tensors(files, variant)
     return reduce(torch.promote_types, (DTYPES[stored.dtype] for stored in found.values()))
 
 
 @torch.no_grad()
 def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant: Variant, device: torch.device) -> None:
-    """Give a tower that was built on the meta device its memory and its weights.
+    """Allocate a tower that was built on the meta device, and load its weights.
 
-    Tensors that the tower has dropped (blocks, MAP head) are checked but not read. A classifier is left freshly made.
+    Tensors that the tower has dropped (blocks, MAP head) are checked but not read. A classifier is newly initialised.
 
     Args:
         tower: Tower on the meta device.

@@ -1,7 +1,7 @@
-"""Checkpoints in big_vision's format (npz) to our state dict.
+"""Convert checkpoints in big_vision's format (npz) to our state dict.
 
-Blocks are stacked along a leading axis, as flax's ``nn.scan`` leaves them, or numbered. Kernels are stored input first,
-so nearly every one is transposed; many are square, and would load untransposed without an error.
+Blocks are stacked along a leading axis by flax's ``nn.scan``, or numbered. Kernels are stored input first, so nearly
+every one is transposed; many are square, and would load untransposed without an error.
 
 Source: google-research/big_vision @ 0127fb6 ``models/vit.py``, ``models/proj/image_text/naflex_vit.py``.
 """
@@ -20,7 +20,7 @@ from .layout import vision_tensors as without_prefix
 from .npz_files import StoredArray, read_slices
 from .sources import CheckpointFiles, Stored
 
-# the whole model, or the tower alone however it was cut out
+# of the whole model, or of a tower extracted in different ways
 _PREFIXES = ("params/img/", "img/", "params/", "")
 _NOT_VISION = re.compile(r"(params/)?(txt/.*|t|b)|opt/.*|chrono/.*")
 _ATTENTION = "MultiHeadDotProductAttention_0"
@@ -38,10 +38,10 @@ def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
 
 
 def variant_of(files: CheckpointFiles) -> Variant:
-    """The architecture, which the shapes tell in full, but for the side of the native image.
+    """The architecture from the shapes, which determine all of it except the side of the native image.
 
     Raises:
-        ValueError: Arrays that tell it are missing or have shapes that no tower has.
+        ValueError: Required arrays are missing or have shapes that no tower has.
     """
     found = vision_tensors(files)
     stacked, numbered = f"{_blocks()}/{_ATTENTION}/query/kernel", f"{_blocks(0)}/{_ATTENTION}/query/kernel"
@@ -69,7 +69,7 @@ def _blocks(number: int | None = None) -> str:
 
 
 def layout(variant: Variant, names: Collection[str]) -> Layout:
-    """Where our tensors are; stacked and numbered blocks are told apart by the names."""
+    """Where our tensors are; the names distinguish stacked and numbered blocks."""
     stacked = any(name.startswith(f"{_blocks()}/") for name in names)
     d, m, p, g = variant.embed_dim, variant.mlp_dim, variant.patch_size, variant.grid_size
     parts = {
@@ -134,12 +134,12 @@ def _shapes(d: int, m: int, heads: int, norms: int) -> dict[str, tuple[int, ...]
 
 
 def read(found: Mapping[str, Stored], layout: Layout, wanted: Mapping[str, Wanted]) -> Iterator[tuple[str, Tensor]]:
-    """Read arrays member by member, and hand out each of our tensors when its last part has come."""
+    """Read arrays member by member, and yield each of our tensors once its last part is read."""
     places: dict[str, dict[int | None, tuple[str, int]]] = defaultdict(dict)
     for name in wanted:
         for i, part in enumerate(layout.parts[name]):
             places[part.name][part.layer] = (name, i)
-    begun: dict[str, Tensor] = {}
+    begun: dict[str, Tensor] = {}  # incomplete tensors only, which keeps the peak memory low
     missing = {name: len(layout.parts[name]) for name in wanted}
     for source, by_layer in places.items():
         stored = found[source]
@@ -158,10 +158,9 @@ def read(found: Mapping[str, Stored], layout: Layout, wanted: Mapping[str, Wante
 
 
 def arranged(name: str, value: Tensor) -> Tensor:
-    """An array of the file in the order of our tensors: outputs first."""
-    if (
-        name == "embedding/kernel"
-    ):  # (rows, columns, channels, D), of NaFlex flattened to (rows * columns * channels, D)
+    """Reorder an array of the file as in our tensors: outputs first."""
+    # (rows, columns, channels, D), for NaFlex flattened to (rows * columns * channels, D)
+    if name == "embedding/kernel":
         return value.permute(3, 2, 0, 1) if value.ndim == 4 else conv_kernel(value.T, math.isqrt(len(value) // 3))
     if not name.endswith("/kernel"):
         return value

@@ -1,4 +1,4 @@
-"""What a checkpoint is beside a SigLIP 2 tower: another family is refused; SigLIP 1 and a classifier are said."""
+"""Recognise other checkpoints than SigLIP 2 towers: refuse other families, warn of SigLIP 1 and classifiers."""
 
 import re
 import warnings
@@ -6,7 +6,7 @@ from typing import Any
 
 from .sources import CheckpointFiles
 
-# names of tensors that no SigLIP tower has -> whose they are; the first that fits counts
+# tensor names that no SigLIP tower has -> their family; the first match counts
 _OTHER_FAMILIES = (
     (r".*(mask_token|register_tokens|storage_tokens)", "DINOv2 or DINOv3"),
     (r".*class_embedding", "CLIP"),
@@ -19,14 +19,14 @@ _VOCABULARIES = {32000: "English", 250000: "multilingual"}  # of SigLIP 1; SigLI
 _TOKEN_TABLES = ("text_model.embeddings.token_embedding.weight", "params/txt/Embed_0/embedding")
 
 SIGLIP1_TAG = "webli"
-OWN_SIGLIP1_TAG = "v1_webli"  # under a name of this library, where webli stands for SigLIP 2
+OWN_SIGLIP1_TAG = "v1_webli"  # with a model name of this library, where webli means SigLIP 2
 
 
 def refuse_other_family(files: CheckpointFiles) -> None:
-    """Refuse a file without config whose names are another family's.
+    """Refuse a file without config whose tensor names belong to another family.
 
     Raises:
-        ValueError: It is one.
+        ValueError: The file is of another family.
     """
     for pattern, family in _OTHER_FAMILIES:
         if name := next((name for name in files.tensors if re.fullmatch(pattern, name)), None):
@@ -37,7 +37,7 @@ def refuse_other_family(files: CheckpointFiles) -> None:
 
 
 def refuse_saved_backbone(files: CheckpointFiles) -> None:
-    """Refuse what ``Siglip2Backbone.save_pretrained`` wrote, whose tensors are named like timm's.
+    """Refuse a folder written by ``Siglip2Backbone.save_pretrained``, whose tensors are named like timm's.
 
     Raises:
         ValueError: It is such a folder.
@@ -50,15 +50,15 @@ def refuse_saved_backbone(files: CheckpointFiles) -> None:
 
 
 def is_classifier(files: CheckpointFiles) -> bool:
-    """Whether config.json says that transformers' image classifier was saved, a tower with one layer after it."""
+    """Whether config.json describes transformers' image classifier, a tower followed by one layer."""
     architectures = (files.config or {}).get("architectures")
     return isinstance(architectures, list) and any(name in _CLASSIFIERS for name in architectures if type(name) is str)
 
 
 def siglip1_by(files: CheckpointFiles) -> str | None:
-    """By what a checkpoint is known to be of SigLIP 1: its id, timm's tag or the vocabulary.
+    """The evidence that a checkpoint is SigLIP 1: its id, timm's tag or the vocabulary.
 
-    None where nothing says so: a vision tower alone may not tell, for both generations share the architecture.
+    ``None`` without evidence. A vision tower alone may give none, because both generations share the architecture.
     """
     config = files.config or {}
     if re.match(r"google/siglip-", files.source):
@@ -69,7 +69,7 @@ def siglip1_by(files: CheckpointFiles) -> str | None:
     size = next((shape[0] for shape in shapes if shape), None)
     text = config.get("text_config")
     if size is None and isinstance(text, dict):
-        size = text.get("vocab_size", 32000)  # what transformers fills in
+        size = text.get("vocab_size", 32000)  # transformers' default
     if type(size) is not int or size not in _VOCABULARIES:
         return None
     return f"the {_VOCABULARIES[size]} vocabulary of {size} tokens"
@@ -86,14 +86,14 @@ def _siglip1_tag(source: str, config: dict[str, Any]) -> str | None:
 
 
 def warn_of_content(files: CheckpointFiles) -> None:
-    """Warn of what in a checkpoint may not be what the user expects: other names, a classifier, or SigLIP 1."""
+    """Warn of content that the user may not expect: other names, a classifier, or SigLIP 1."""
     notes = list(files.notes)
     if is_classifier(files) and any(name.startswith("classifier.") for name in files.tensors):
         notes.append(f"{files.source} is an image classifier. Its tower is read, its classifier is not.")
     if reason := siglip1_by(files):
         notes.append(
-            f"{files.source} is a SigLIP 1 checkpoint, by {reason}. Its tower is built like SigLIP 2's and works, but "
-            "the features, the text tower and the published figures are others."
+            f"{files.source} is a SigLIP 1 checkpoint, according to {reason}. Its tower has SigLIP 2's architecture "
+            "and works, but the features, the text tower and the published scores differ."
         )
     for note in notes:
         warnings.warn(note, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What the formats share: where each of our tensors lies in a file, and whether a file has exactly what it should."""
+"""Shared by the formats: where each of our tensors lies in a file, and the check for missing and surplus tensors."""
 
 import math
 import re
@@ -15,10 +15,10 @@ from .tensor_files import DTYPES, StoredTensor, read_rows
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a file, or some of it: one of our tensors is one or more parts, one after another.
+    """A tensor of a file, or a slice of it; one of our tensors is one part, or several concatenated.
 
     Args:
-        name: Name in the file, without what the file puts before every vision tensor.
+        name: Name in the file, without the prefix of the vision tensors.
         thirds: First third and the third after the last one, of a fused q, k, v tensor.
         layer: Index along the first axis of a tensor that stacks those of all blocks.
     """
@@ -43,7 +43,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A tensor of our state dict that is to be read.
+    """A tensor of our state dict to read.
 
     Args:
         shape: Its shape with three channels.
@@ -59,11 +59,11 @@ def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str])
 
     Args:
         files: The checkpoint.
-        prefix: What the names of vision tensors start with.
-        others: Names of tensors that are not of the vision tower, and belong there all the same.
+        prefix: Prefix of the vision tensors' names.
+        others: Names of allowed tensors outside the vision tower.
 
     Raises:
-        ValueError: There are none, or one is there with and without the prefix.
+        ValueError: There are no vision tensors, or one occurs with and without the prefix.
     """
     named = {name: t for name, t in files.tensors.items() if not others.fullmatch(name)}
     if not named:
@@ -72,7 +72,7 @@ def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str])
             f"{files.source} has no vision tensors (found only {', '.join(kinds)}); expected names that start with "
             f"{prefix or 'vision_model.'!r}. Pass the file of the whole model or of its vision tower."
         )
-    found = {name.removeprefix(prefix): t for name, t in named.items()}  # foreign ones stay, as surplus ones
+    found = {name.removeprefix(prefix): t for name, t in named.items()}  # unknown names stay, and count as surplus
     if len(found) < len(named):
         twice = next(name for name in named if name.startswith(prefix) and name.removeprefix(prefix) in named)
         raise ValueError(
@@ -85,7 +85,7 @@ def vision_tensors(files: CheckpointFiles, prefix: str, others: re.Pattern[str])
 def check_shapes(
     files: CheckpointFiles, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], variant: Variant
 ) -> None:
-    """Check that all tensors are there, no other one is, and every shape and type fits.
+    """Check that exactly the expected tensors are there, and that shapes and dtypes fit.
 
     Raises:
         ValueError: A tensor is missing, surplus, of another shape or not floating point.
@@ -102,24 +102,24 @@ def check_shapes(
         if found[name].dtype not in DTYPES:
             raise ValueError(
                 f"{files.source}: tensor {name} is stored as {found[name].dtype}; expected one of {', '.join(DTYPES)}. "
-                "Pass the checkpoint that is not quantised, as this one seems to be."
+                "This checkpoint seems to be quantised; pass the one it was made from."
             )
 
 
 def closest(
     files: CheckpointFiles, found: Mapping[str, Stored], candidates: Mapping[str, tuple[Variant, Layout]]
 ) -> Variant:
-    """The published variant whose shapes a file without config has; heads, unseen in a shape, follow from the width.
+    """The published variant that matches the shapes of a file without config; the width implies the number of heads.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No variant matches.
     """
     shapes = {name: t.shape for name, t in found.items()}
     shared = {name: len(layout.shapes.items() & shapes.items()) for name, (_, layout) in candidates.items()}
     best = max(shared, key=lambda name: shared[name])
     if not shared[best]:
         raise ValueError(
-            f"{files.source} has no config.json beside it, and its {len(found)} tensors have the shapes of no "
+            f"{files.source} has no config.json beside it, and the shapes of its {len(found)} tensors match no "
             "published checkpoint. Put the checkpoint's config.json beside it."
         )
     variant, layout = candidates[best]
@@ -134,7 +134,7 @@ def _other_names(
     surplus: Collection[str],
     variant: Variant,
 ) -> str:
-    """What is missing and what is there instead, which together tell what the file is."""
+    """Message with the missing and the unexpected tensors."""
     counted = [
         f"{len(names)} {what} tensors: {_some(names)}"
         for what, names in (("missing", missing), ("unexpected", surplus))
@@ -155,28 +155,28 @@ def _some(names: Collection[str]) -> str:
 
 def _remedy(files: CheckpointFiles) -> str:
     if files.config is not None:
-        return "Check that the weights are whole and that the config.json beside them is theirs."
+        return "Check that the weights are complete and match the config.json beside them."
     if all(isinstance(t, StoredTensor) for t in files.tensors.values()):
-        return "No config.json lies beside it, so the closest published model was taken; put the right one beside it."
-    return "An npz file has no config, so its shapes were followed; check that it is whole and of a SigLIP tower."
+        return "Without a config.json the closest published model is assumed; put the right config.json beside it."
+    return "An npz file has no config, so its shapes decide; check that it is complete and holds a SigLIP tower."
 
 
 def described(variant: Variant) -> str:
-    """A variant in a message: name, kind and sizes."""
+    """Describe a variant in a message: name, kind and sizes."""
     kind = "NaFlex" if variant.naflex else "fixed"
     sizes = f"width {variant.embed_dim}, {variant.depth} blocks, patch {variant.patch_size}, {variant.img_size} px"
     return f"{variant.name} ({kind}, {sizes})"
 
 
 def conv_kernel(linear: Tensor, patch_size: int) -> Tensor:
-    """A NaFlex kernel ``(D, patch * patch * 3)``, whose inner order is (row, column, channel), as ``(D, 3, P, P)``."""
+    """Reshape a NaFlex kernel ``(D, P * P * 3)``, with the inner order (row, column, channel), to ``(D, 3, P, P)``."""
     return linear.reshape(-1, patch_size, patch_size, 3).permute(0, 3, 1, 2)
 
 
 def read_in_place(
     found: Mapping[str, Stored], layout: Layout, wanted: Mapping[str, Wanted]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Read tensors of safetensors files, each straight into its own memory."""
+    """Read tensors of safetensors files, each directly into its own memory."""
     for name, want in wanted.items():
         value = torch.empty(want.shape, dtype=want.dtype, device="cpu")
         flat, done = value.view(-1), 0

@@ -1,8 +1,8 @@
-"""Read arrays of npz files one by one and slice by slice: the headers, then only the members that are wanted.
+"""Read arrays of npz files one by one and slice by slice: the headers, then only the wanted members.
 
-An npz file is a zip archive of npy files, stored or deflated. numpy itself loads a member whole, and a scan-layout
-member holds one tensor of every block; here each slice goes to its block while the member is still being read. Pickles,
-which is what arrays of objects are, are never opened.
+An npz file is a zip archive of npy files, stored or deflated. numpy loads a whole member at once, and a scan-layout
+member holds one tensor of every block; here each slice goes to its block while the member is still being read. Arrays
+of objects are pickles, which are never loaded.
 """
 
 import math
@@ -20,21 +20,21 @@ from torch import Tensor
 
 from .tensor_files import DTYPES
 
-# numpy knows no bfloat16 and writes it as two bytes of no type
+# numpy has no bfloat16 and writes it as two untyped bytes
 _DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "|V2": "BF16"}
-_MOST_PACKED = 100  # unpacked bytes per byte of the file; weights shrink by a few per cent, and a bomb a thousandfold
+_MOST_PACKED = 100  # unpacked bytes per byte of the file; weights shrink by a few per cent, a zip bomb a thousandfold
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where an array lies.
+    """Location of an array.
 
     Args:
         path: The npz file.
         member: Name of the npy file in it.
-        dtype: Stored type, as safetensors spells it; as numpy does where it is no type of ``DTYPES``.
+        dtype: Stored dtype in safetensors' spelling, or in numpy's if it is not in ``DTYPES``.
         shape: Stored shape.
-        column_major: Whether the first index runs fastest.
+        column_major: Whether the first index varies fastest.
     """
 
     path: Path
@@ -48,8 +48,8 @@ def read_npz_header(path: Path) -> dict[str, StoredArray]:
     """All arrays of an npz file, by name, without reading their values.
 
     Raises:
-        ValueError: The file is truncated, is no npz file, names an array twice, unpacks to far more than its own size,
-            or holds an array of objects.
+        ValueError: The file is truncated, is not an npz file, has two arrays of one name, unpacks to far more than its
+            own size, or holds an array of objects.
     """
     with _refused_if_broken(path), zipfile.ZipFile(path) as archive:
         _check_members(path, archive)
@@ -72,11 +72,11 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
         twice = Counter(names).most_common(1)[0][0]
         raise ValueError(f"it has two members {twice}, and readers disagree on which one counts")
     for info in archive.infolist():
-        if not info.filename.endswith(".npy"):  # no array, unless a damaged name says so
+        if not info.filename.endswith(".npy"):  # opening it compares both copies of the name, one may be damaged
             archive.open(info).close()
     unpacked, size = sum(info.file_size for info in archive.infolist()), path.stat().st_size
     if unpacked > _MOST_PACKED * size:
-        raise ValueError(f"its {size} bytes would unpack to {unpacked}, which weights do not")
+        raise ValueError(f"its {size} bytes would unpack to {unpacked}, too many for weights")
 
 
 def _name(array: StoredArray) -> str:
@@ -89,7 +89,7 @@ def _refused_if_broken(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # zipfile, four decompressors and numpy's header parser raise a dozen types
         raise ValueError(
-            f"{path} is not a complete npz file ({error}). Download or copy it again, or pass a file that is whole."
+            f"{path} is not a complete npz file ({error}). Download or copy it again, or pass a complete file."
         ) from error
 
 
@@ -115,16 +115,16 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def read_slices(stored: StoredArray, stacked: bool) -> Iterator[Tensor]:
-    """Read an array, of a type in ``DTYPES``, as one tensor or as one for each index of its first axis.
+    """Read an array with a dtype in ``DTYPES`` as one tensor, or as one tensor for each index of its first axis.
 
     Args:
-        stored: What to read.
+        stored: The array.
         stacked: Whether to slice along the first axis.
 
     Raises:
         ValueError: The file is damaged.
     """
-    # only one slice at a time is in memory, except for what was written with the first index running fastest
+    # only one slice at a time is in memory, except for column-major arrays
     sliced = stacked and not stored.column_major
     shape = stored.shape[1:] if sliced else stored.shape
     with _refused_if_broken(stored.path), zipfile.ZipFile(stored.path) as archive, archive.open(stored.member) as file:
@@ -132,7 +132,7 @@ def read_slices(stored: StoredArray, stacked: bool) -> Iterator[Tensor]:
         for _ in range(stored.shape[0] if sliced else 1):
             value = _read(file, shape, DTYPES[stored.dtype], stored.column_major)
             yield from value if stacked and not sliced else [value]
-        file.read()  # the checksum is compared at the member's end
+        file.read()  # zipfile compares the checksum at the end of the member
 
 
 def _read(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype, column_major: bool) -> Tensor:

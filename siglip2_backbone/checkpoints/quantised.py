@@ -1,11 +1,11 @@
-"""Quantised checkpoints, called by their name: their integers would have to be scaled back before they are weights."""
+"""Recognise quantised checkpoints: their integers would have to be dequantised first."""
 
 import re
 
 from .sources import CheckpointFiles
 
-_TEXT = re.compile(r".*text_model\..*")  # never read, so it may be as it likes
-# names of tensors beside or in place of a weight -> what writes them; the first that fits counts
+_TEXT = re.compile(r".*text_model\..*")  # never read, so it may be quantised
+# tensor names beside or instead of a weight -> quantisation method; the first match counts
 _METHODS = (
     (r".*\.(absmax|quant_map|nested_absmax|nested_quant_map)", "bitsandbytes 4-bit (nf4 or fp4)"),
     (r".*\.quant_state\.bitsandbytes__\w+", "bitsandbytes 4-bit (nf4 or fp4)"),
@@ -22,10 +22,10 @@ REMEDY = (
 
 
 def refuse_quantised(files: CheckpointFiles) -> None:
-    """Refuse a checkpoint whose names are those of quantised weights.
+    """Refuse a checkpoint whose tensor names are those of quantised weights.
 
     Raises:
-        ValueError: It is one.
+        ValueError: The checkpoint is quantised.
     """
     for pattern, method in _METHODS:
         fits = (name for name in files.tensors if re.fullmatch(pattern, name) and not _TEXT.fullmatch(name))
@@ -34,7 +34,7 @@ def refuse_quantised(files: CheckpointFiles) -> None:
 
 
 def _stated(files: CheckpointFiles) -> str | None:
-    """How config.json calls the method, such as bitsandbytes int8 or gptq."""
+    """The method in config.json, such as bitsandbytes int8 or gptq."""
     described = (files.config or {}).get("quantization_config")
     if not isinstance(described, dict) or not isinstance(method := described.get("quant_method"), str):
         return None

@@ -1,4 +1,4 @@
-"""From what a user types (a path or a Hugging Face id) to the files of a checkpoint."""
+"""From a source (a path or a Hugging Face id) to the files of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,22 +16,22 @@ Stored = StoredTensor | StoredArray
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _GGUF = (
-    "a GGUF file, whose weights are quantised for llama.cpp and not known here; expected a .safetensors file. Pass the "
+    "a GGUF file, whose weights are quantised for llama.cpp and not supported; expected a .safetensors file. Pass the "
     "checkpoint that it was made from."
 )
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-_SCHEMES = ("hf-hub:", "local-dir:")  # as timm.create_model takes them
+_SCHEMES = ("hf-hub:", "local-dir:")  # accepted by timm.create_model
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint's tensors and configuration, nothing interpreted yet.
+    """A checkpoint's tensors and configuration, not interpreted yet.
 
     Args:
-        source: What the user named, for messages.
-        tensors: Every tensor by the file's own name, without a prefix that all names share (see ``notes``).
-        config: Contents of config.json, or ``None`` where a file came alone.
-        notes: What is to be said where the tensors are read, because it is not what the user may expect.
+        source: The source as the user gave it, for messages.
+        tensors: Every tensor by name in the file, without a prefix that all names share (see ``notes``).
+        config: Contents of config.json, or ``None`` for a file without one.
+        notes: Warnings to give when the tensors are read.
     """
 
     source: str
@@ -44,13 +44,13 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
     """Find a checkpoint's files and read their headers.
 
     Args:
-        source: A directory or safetensors file in google's or timm's format, an npz file of big_vision's, or a Hugging
-            Face id such as ``google/siglip2-base-patch16-256`` (``owner/name@revision`` for a revision). A path that
-            exists wins. timm's prefixes ``hf-hub:`` and ``local-dir:`` may stand before it.
-        cache_dir: Folder of huggingface_hub's cache, where not the usual one.
+        source: A directory or safetensors file in google's or timm's format, an npz file in big_vision's, or a Hugging
+            Face id such as ``google/siglip2-base-patch16-256`` (``owner/name@revision`` for a revision). An existing
+            path takes precedence. timm's prefixes ``hf-hub:`` and ``local-dir:`` are accepted.
+        cache_dir: Folder of huggingface_hub's cache, if not the default one.
 
     Raises:
-        ValueError: Nothing is there, the files are damaged or of another format, or the hub cannot be reached.
+        ValueError: The source is missing, its files are damaged or of another format, or the hub cannot be reached.
     """
     source = without_scheme(source)
     path = Path(source).expanduser()
@@ -68,10 +68,10 @@ def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> 
 
 
 def without_scheme(source: str | Path) -> str | Path:
-    """A source without timm's ``hf-hub:``; after ``local-dir:`` stands a path, and never an id.
+    """A source without timm's prefix; ``local-dir:`` always precedes a path, never an id.
 
     Raises:
-        ValueError: Nothing is named, which would be read as the working directory.
+        ValueError: The source is empty, which would mean the working directory.
     """
     if source in ("", *_SCHEMES):
         raise ValueError(f"The source is {source!r}; expected a path, a model name or a Hugging Face id.")
@@ -103,7 +103,7 @@ def _open_directory(folder: Path) -> CheckpointFiles:
 
 
 def _sharded(index: Path) -> dict[str, StoredTensor]:
-    """The tensors of all shards; of a name that several shards hold, the one that the index means."""
+    """The tensors of all shards; if several shards hold a name, the one in the index."""
     placed = _weight_map(index)
     shards = {shard: read_header(_existing(index.parent / shard)) for shard in sorted(set(placed.values()))}
     tensors: dict[str, StoredTensor] = {}
@@ -112,13 +112,13 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
             if name not in placed and name in tensors:
                 raise ValueError(
                     f"{index.parent} holds the tensor {name} in {tensors[name].path.name} and in {shard}, and {_INDEX} "
-                    "says of neither that it counts. Download or save the checkpoint again."
+                    "lists neither. Download or save the checkpoint again."
                 )
             if placed.get(name, shard) == shard:
                 tensors[name] = stored
     if absent := sorted(placed.keys() - tensors.keys()):
         raise ValueError(
-            f"{index} says that the tensor {absent[0]} lies in {placed[absent[0]]}, which does not hold it. Download "
+            f"{index} lists the tensor {absent[0]} in {placed[absent[0]]}, which does not hold it. Download "
             "or save the checkpoint again."
         )
     return tensors
@@ -141,7 +141,9 @@ def _open_file(path: Path) -> CheckpointFiles:
     if path.suffix == ".gguf":
         raise ValueError(f"{path} is {_GGUF}")
     if path.suffix != ".safetensors":
-        reason = "a pickle can run code when it is loaded" if path.suffix in _PICKLES else "this format is not known"
+        reason = (
+            "a pickle can run code when it is loaded" if path.suffix in _PICKLES else "this format is not supported"
+        )
         raise ValueError(
             f"{path} is not read, because {reason}; expected a .safetensors file, or an .npz file of big_vision. "
             "Convert it with transformers' save_pretrained, or pass the checkpoint's directory."
@@ -152,19 +154,19 @@ def _open_file(path: Path) -> CheckpointFiles:
 
 
 def _unwrapped(files: CheckpointFiles) -> CheckpointFiles:
-    """The checkpoint with the tower's own names, where it was saved from within another module."""
+    """The checkpoint with the tower's own names, if it was saved inside another module."""
     tensors, wrapper = unwrapped(files.tensors)
     if not wrapper:
         return files
-    note = f"{files.source}: the names of all {len(tensors)} tensors begin with {wrapper!r}; they are read without it."
+    note = f"{files.source}: the names of all {len(tensors)} tensors begin with {wrapper!r}; this prefix is ignored."
     return replace(files, tensors=tensors, notes=(*files.notes, note))
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """The shard of each tensor, each a plain file name: an index must not lead out of its folder."""
+    """The shard of each tensor, a plain file name: an index must not point outside its folder."""
     weight_map = read_json(index, unique=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{index} has no weight_map; expected tensor names with the shard each lies in.")
+        raise ValueError(f"{index} has no weight_map; expected tensor names with the shard of each.")
     for name in weight_map.values():
         plain = isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and "\0" not in name
         if not plain:
@@ -184,7 +186,7 @@ def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
     folder = download(hub_id, "config.json", _fetch_all, cache_dir)
     try:
         return replace(_open_directory(folder), source=hub_id)
-    except ValueError as error:  # whole when it arrived, and damaged since: huggingface_hub does not look again
+    except ValueError as error:  # damaged after the download: huggingface_hub does not check again
         raise ValueError(
             f"{hub_id} is damaged in huggingface_hub's cache: {error} To fetch it again, delete the folder "
             f"{folder.parent.parent} first."
@@ -192,13 +194,13 @@ def _download(hub_id: str, cache_dir: str | Path | None) -> CheckpointFiles:
 
 
 def _fetch_all(fetch: Fetch) -> Path:
-    """Fetch config and weights whole; the folder that they lie in."""
+    """Fetch config and weights; return their folder."""
     from huggingface_hub.errors import EntryNotFoundError
 
     folder = fetch("config.json").parent
     try:
         fetch(_WHOLE)
-    except EntryNotFoundError:  # sharded; offline the same error says that it is not in the cache
+    except EntryNotFoundError:  # sharded; offline the same error means that it is not in the cache
         for shard in sorted(set(_weight_map(fetch(_INDEX)).values())):
             fetch(shard)
     return folder

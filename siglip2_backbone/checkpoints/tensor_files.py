@@ -1,8 +1,8 @@
-"""Read tensors of safetensors files straight into place: the header, then only the byte ranges that are wanted.
+"""Read tensors of safetensors files directly into place: the header, then only the wanted byte ranges.
 
-Format: https://github.com/huggingface/safetensors (README, section Format). The library itself hands out tensors that
-stay mapped to the file or are copied; reading into tensors that exist already keeps the peak at the size of the tower.
-What a valid file is, the library says: a header that it refuses (ranges that overlap, or leave bytes out) is refused.
+Format: https://github.com/huggingface/safetensors (README, section Format). The library returns tensors that stay
+mapped to the file or are copied; reading into existing tensors keeps peak memory at the size of the tower. The library
+decides which files are valid: a header that it refuses (ranges that overlap or leave bytes out) is refused here too.
 """
 
 import math
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from ..json_files import parse_json
 
-# what can be read, as safetensors spells it
+# readable dtypes, in safetensors' spelling
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """Location of a tensor.
 
     Args:
         path: The safetensors file.
-        dtype: Stored type, as safetensors spells it.
+        dtype: Stored dtype, in safetensors' spelling.
         shape: Stored shape.
         start: First byte in the file.
         stop: First byte after it.
@@ -44,7 +44,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """All tensors of a safetensors file, by name, without reading their values.
 
     Raises:
-        ValueError: The file is truncated or is no safetensors file.
+        ValueError: The file is truncated or is not a safetensors file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -66,15 +66,15 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             f"{path} is truncated: {size} bytes, its header describes {expected}. Download or copy it again."
         )
     try:
-        with safe_open(path, framework="numpy"):  # checks the header, and reads no tensor
+        with safe_open(path, framework="numpy"):  # checks the header without reading a tensor
             pass
     except (SafetensorError, OSError) as error:
-        raise ValueError(_not_safetensors(path, f"what the safetensors library refuses ({error})")) from error
+        raise ValueError(_not_safetensors(path, f"content that the safetensors library refuses ({error})")) from error
     return tensors
 
 
 def _not_safetensors(path: Path, found: str) -> str:
-    return f"{path} is not a complete safetensors file: found {found}. Pass a .safetensors file that is whole."
+    return f"{path} is not a complete safetensors file: found {found}. Pass a complete .safetensors file."
 
 
 def _entry(path: Path, base: int, dtype: str, shape: list[int], data_offsets: list[int]) -> StoredTensor:
@@ -92,8 +92,8 @@ def read_rows(stored: StoredTensor, out: Tensor, rows: tuple[int, int]) -> None:
     """Read rows of a tensor into the memory of ``out``.
 
     Args:
-        stored: What to read, of a type in ``DTYPES``.
-        out: Contiguous CPU tensor with as many elements as are read, of any floating point type.
+        stored: The tensor in the file, with a dtype in ``DTYPES``.
+        out: Contiguous CPU tensor of any floating point type, with the number of elements in these rows.
         rows: First row and the row after the last one.
 
     Raises:
@@ -111,7 +111,7 @@ def read_rows(stored: StoredTensor, out: Tensor, rows: tuple[int, int]) -> None:
 
 
 def _fill(file: BinaryIO, buffer: memoryview, expected: int, path: Path) -> None:
-    """``readinto`` until the buffer is full: one call stops at 2 GiB."""
+    """Read until the buffer is full; one ``readinto`` call stops at 2 GiB."""
     if len(buffer) != expected:
         raise AssertionError(f"{len(buffer)} bytes of memory for {expected} bytes of {path}")
     done = 0

@@ -1,6 +1,6 @@
-"""Checkpoints in timm's format to our state dict: VisionTransformer as it is, NaFlexVit with its ``embeds``.
+"""Convert checkpoints in timm's format to our state dict: VisionTransformer unchanged, NaFlexVit's ``embeds`` renamed.
 
-Also what timm's tools save of our own models: their state dict, with one of our names in the config.
+This includes our own models as saved by timm's tools: our state dict, with one of our names in the config.
 
 Source of names and defaults: huggingface/pytorch-image-models 1.0.31 ``timm/models/vision_transformer.py`` and
 ``timm/models/naflexvit.py``.
@@ -24,7 +24,7 @@ NAFLEX = {
     "patch_embed.proj.weight": "embeds.proj.weight",
     "patch_embed.proj.bias": "embeds.proj.bias",
 }
-_WIDEST = 1024  # times the tower's width, of an MLP
+_WIDEST = 1024  # largest MLP width, as a multiple of the tower's width
 _SIZES = ("patch_size", "embed_dim", "depth", "num_heads", "img_size")
 
 
@@ -36,7 +36,7 @@ def is_timm(files: CheckpointFiles) -> bool:
 
 
 def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
-    """All tensors: timm keeps the vision tower alone.
+    """All tensors: timm stores only the vision tower.
 
     Raises:
         ValueError: The MAP head is missing.
@@ -51,7 +51,7 @@ def variant_of(files: CheckpointFiles) -> Variant:
     """The architecture, from config.json's ``architecture`` and ``model_args`` or, for a lone file, from its shapes.
 
     Raises:
-        ValueError: It is no SigLIP tower, or one without its MAP head.
+        ValueError: It is not a SigLIP tower, or it has no MAP head.
     """
     if files.config is None:
         found = vision_tensors(files)
@@ -83,7 +83,7 @@ def _no_map_head(files: CheckpointFiles, what: str) -> str:
 
 
 def _with_model_args(source: str, base: Variant, args: Any) -> Variant:
-    """What timm builds from a name and its arguments."""
+    """The architecture that timm builds from a name and arguments."""
     if not isinstance(args, dict):
         raise ValueError(f"{source}: config.json says model_args = {shortened(args)}; expected a JSON object.")
     value = {key: _side(args.get(key), getattr(base, key)) for key in _SIZES}
@@ -98,12 +98,12 @@ def _with_model_args(source: str, base: Variant, args: Any) -> Variant:
     if value["embed_dim"] % value["num_heads"]:
         raise ValueError(
             f"{source}: config.json says embed_dim = {value['embed_dim']} and num_heads = {value['num_heads']}; "
-            "expected a width that the heads divide. Check that it is the config.json of this checkpoint."
+            "expected a width divisible by the number of heads. Check that config.json belongs to this checkpoint."
         )
     side, grid = value["img_size"], value.pop("grid_size")
     if base.naflex:
         value["img_size"] = value["patch_size"] * grid
-    elif side % value["patch_size"] == 0:  # 378 px are 27 cells of 14, which google feeds 384
+    elif side % value["patch_size"] == 0:  # 378 px are 27 cells of 14 px, for which google uses 384 px
         value["img_size"] = native_size(value["patch_size"], side // value["patch_size"])
     same_mlp = "mlp_ratio" not in args and value["embed_dim"] == base.embed_dim
     mlp_dim = base.mlp_dim if same_mlp else int(value["embed_dim"] * ratio)  # timm truncates
@@ -118,7 +118,7 @@ def _side(given: Any, default: int) -> Any:
 
 
 def layout(variant: Variant, names: Collection[str]) -> Layout:
-    """Where our tensors are; a NaFlexVit is known by its names."""
+    """Where our tensors are; a NaFlexVit is recognised by its names."""
     shapes = expected_shapes(variant)
     theirs = NAFLEX if any(name.startswith("embeds.") for name in names) else {}
     parts = {name: [Part(theirs.get(name, name))] for name in shapes}

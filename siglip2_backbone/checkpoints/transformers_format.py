@@ -1,4 +1,4 @@
-"""Checkpoints in google's format (transformers' SiglipModel and Siglip2Model) to our state dict.
+"""Convert checkpoints in google's format (transformers' SiglipModel and Siglip2Model) to our state dict.
 
 Source of names and defaults: huggingface/transformers 5.23 ``models/siglip`` and ``models/siglip2``.
 """
@@ -18,9 +18,9 @@ read = read_in_place
 
 PREFIX = "vision_model."
 _NOT_VISION = re.compile(r"text_model\..*|logit_scale|logit_bias")
-_NOT_THE_TOWER = re.compile(_NOT_VISION.pattern + r"|classifier\.(weight|bias)")  # of an image classifier
-_LARGEST = 2**20  # of any size in a config; beyond it, sizes are no sizes and only their products are large
-# hub files leave out what equals the default of transformers' SiglipVisionConfig and Siglip2VisionConfig
+_NOT_THE_TOWER = re.compile(_NOT_VISION.pattern + r"|classifier\.(weight|bias)")  # for an image classifier
+_LARGEST = 2**20  # upper limit of each size in a config, which keeps their products small
+# files on the hub omit the defaults of transformers' SiglipVisionConfig and Siglip2VisionConfig
 _DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -38,18 +38,18 @@ FIXED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_
 
 
 def vision_tensors(files: CheckpointFiles) -> dict[str, Stored]:
-    """The vision tensors, which transformers has written with and without their prefix."""
+    """The vision tensors; transformers has written them with and without prefix."""
     others = _NOT_THE_TOWER if is_classifier(files) else _NOT_VISION
     return without_prefix(files, prefix_of(files), others)
 
 
 def prefix_of(files: CheckpointFiles) -> str:
-    """What stands before the names of the vision tensors in this file."""
+    """Prefix of the vision tensors' names in this file."""
     return PREFIX if any(name.startswith(PREFIX) for name in files.tensors) else ""
 
 
 def layout(variant: Variant, names: Collection[str]) -> Layout:
-    """Where our tensors are; there is one way."""
+    """Where our tensors are; this does not depend on the names."""
     return Layout(key_map(variant.depth), expected_shapes(variant))
 
 
@@ -108,10 +108,10 @@ def expected_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
 def variant_of(files: CheckpointFiles) -> Variant:
     """The architecture that a checkpoint holds, from its sparse config.json or, for a lone file, from its shapes.
 
-    A published architecture comes back with its published name, any other one as ``siglip2_custom``.
+    A published architecture has its published name, any other one is called ``siglip2_custom``.
 
     Raises:
-        ValueError: The config is of another model family or describes what this tower is not.
+        ValueError: The config is of another model family or describes an unsupported tower.
     """
     if files.config is None:
         tensors = vision_tensors(files)
@@ -144,10 +144,10 @@ def _is_naflex(source: str, config: dict[str, Any]) -> bool:
 
 
 def check_size(source: str, key: str, size: Any) -> None:
-    """Refuse what is no size of a tower.
+    """Refuse a value that cannot be a size of a tower.
 
     Raises:
-        ValueError: It is no positive whole number, or one too large to be a size.
+        ValueError: It is not a positive whole number, or it is too large.
     """
     if type(size) is not int or not 1 <= size <= _LARGEST:
         raise ValueError(
@@ -157,7 +157,7 @@ def check_size(source: str, key: str, size: Any) -> None:
 
 
 def _vision_values(source: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The vision tower's settings, with what the config leaves out filled in and what this tower is not refused."""
+    """The vision tower's settings, with defaults filled in; unsupported values are refused."""
     vision = config.get("vision_config", config)
     if not isinstance(vision, dict):
         raise ValueError(f"{source}: config.json says vision_config = {shortened(vision)}; expected a JSON object.")
@@ -173,6 +173,6 @@ def _vision_values(source: str, config: dict[str, Any]) -> dict[str, Any]:
     if width % heads:
         raise ValueError(
             f"{source}: config.json says hidden_size = {width} and num_attention_heads = {heads}; expected a "
-            "width that the heads divide. Check that it is the config.json of this checkpoint."
+            "width divisible by the number of heads. Check that config.json belongs to this checkpoint."
         )
     return value

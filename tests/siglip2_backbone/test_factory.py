@@ -79,14 +79,12 @@ def test_a_path_without_its_weights_is_random(fixed):
     ],
 )
 def test_an_unknown_name_is_told_the_nearest_ones(name, near):
-    with pytest.raises(ValueError, match=rf"'{name}' is no file.*Did you mean .*{near}.*siglip2 models"):
+    with pytest.raises(ValueError, match=rf"'{name}' is not a file.*Did you mean .*{near}.*siglip2 models"):
         create_backbone(name)
 
 
 def test_a_name_like_nothing_gets_no_suggestion():
-    with pytest.raises(
-        ValueError, match=r"'resnet50' is no file or directory here and no model name\. `siglip2 models`"
-    ):
+    with pytest.raises(ValueError, match=r"'resnet50' is not a file, directory or model name\. `siglip2 models`"):
         create_backbone("resnet50")
 
 
@@ -147,9 +145,7 @@ def test_a_repository_that_holds_another_model_is_refused(source, fixed, tmp_pat
 
 @pytest.mark.parametrize("argument", [{"out_indices": [1]}, {"norm": False}, {"pooled": False}], ids=str)
 def test_what_shapes_maps_needs_maps(argument):
-    with pytest.raises(
-        ValueError, match=rf"{next(iter(argument))} would shape a list of maps; pass features_only=True"
-    ):
+    with pytest.raises(ValueError, match=rf"{next(iter(argument))}: used only with features_only=True"):
         build_tower(TINY, None, pretrained_cfg=pretrained_cfg(TINY), **argument)
 
 

@@ -34,7 +34,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("old")
     for path in (tmp_path / "full", tmp_path / "full" / "x"):
-        with pytest.raises(ValueError, match=rf"{path} exists and is not an empty directory.*Pass another place"):
+        with pytest.raises(ValueError, match=rf"{path} exists and is not an empty directory.*Pass another path"):
             refuse_occupied(path)
         with pytest.raises(ValueError, match="exists"), whole_directory(path):
             raise AssertionError

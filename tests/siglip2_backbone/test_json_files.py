@@ -37,7 +37,7 @@ def test_what_is_no_object_is_refused(tmp_path, content, found):
 def test_a_file_too_large_for_what_it_is_is_refused_unread(tmp_path):
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate(2**40)  # a hole: it takes no room on the disk, and would take 1 TiB of memory
-    with pytest.raises(ValueError, match="1099511627776 bytes, where at most"):
+    with pytest.raises(ValueError, match="1099511627776 bytes, expected at most"):
         read_json(tmp_path / "x.json")
 
 

@@ -373,12 +373,12 @@ def test_an_existing_path_wins_over_a_suffix(fixed, tmp_path, monkeypatch):
     [
         (TINY, {"pyramid": "fpn"}, "pyramid is 'fpn'; expected one of resample, sfp, or None"),
         (f"{TINY}_sfp", {"pyramid": "resample"}, r"is a pyramid of kind 'sfp', but pyramid is 'resample'"),
-        (f"{TINY}_sfp", {"pooled": True}, "as a pyramid returns maps alone"),
+        (f"{TINY}_sfp", {"pooled": True}, "as a pyramid returns maps only"),
         (f"{TINY}_pyramid", {"pretrained": True}, f"{TINY} has no published weights"),
         (
             "siglip2_base_patch16_265_pyramid",
             {},
-            r"'siglip2_base_patch16_265' is no file.*siglip2_base_patch16_256",
+            r"'siglip2_base_patch16_265' is not a file.*siglip2_base_patch16_256",
         ),
     ],
 )

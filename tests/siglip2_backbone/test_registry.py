@@ -36,7 +36,7 @@ def test_timm_lists_the_names():
 def test_a_name_of_somebody_else_is_refused_before_it_is_overwritten():
     theirs = "vit_base_patch16_siglip_256"
     before = model_entrypoint(theirs)
-    with pytest.raises(ValueError, match=rf"timm has a model {theirs} already, from timm\.models\.vision_transformer"):
+    with pytest.raises(ValueError, match=rf"timm already has a model {theirs}, from timm\.models\.vision_transformer"):
         register(replace(VARIANTS[NAME], name=theirs), None)
     assert model_entrypoint(theirs) is before and is_model_pretrained(theirs)
 
@@ -182,7 +182,7 @@ def test_an_unknown_argument_is_refused_by_name(argument):
 
 
 def test_indices_without_maps_are_refused():
-    with pytest.raises(ValueError, match="out_indices would shape a list of maps; pass features_only=True"):
+    with pytest.raises(ValueError, match="out_indices: used only with features_only=True"):
         timm.create_model(NAME, out_indices=[1])
 
 
@@ -192,7 +192,7 @@ def test_another_feature_class_than_the_getter_is_refused_by_name(feature_cls):
         assert len(timm.create_model(NAME, features_only=True, feature_cls=accepted).out_indices) == 4
     with pytest.raises(ValueError, match=r"feature_cls is .*; expected 'getter'"):
         timm.create_model(NAME, features_only=True, feature_cls=feature_cls)
-    with pytest.raises(ValueError, match="feature_cls would shape a list of maps; pass features_only=True"):
+    with pytest.raises(ValueError, match="feature_cls: used only with features_only=True"):
         timm.create_model(NAME, feature_cls="getter")
 
 
@@ -223,7 +223,7 @@ def test_weights_of_another_model_are_refused(fixed, naflex):
         loaded(naflex["vision"])
     overlay = {"file": str(fixed["vision"])}
     for name in ("siglip2_base_patch16_naflex", "siglip2_base_patch16_256"):
-        with pytest.raises(ValueError, match=rf"holds {NAME} \(fixed.*asked for is {name}.*Use {NAME} instead"):
+        with pytest.raises(ValueError, match=rf"holds {NAME} \(fixed.*expected {name}.*Use {NAME} instead"):
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
 
 

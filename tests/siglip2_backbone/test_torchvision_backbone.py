@@ -23,7 +23,7 @@ def test_maps_come_as_an_ordered_dict(pyramid, channels):
 def test_maps_of_different_widths_are_refused():
     model = create_backbone(TINY, pyramid="resample", pretrained=False)
     model.feature_info.info[0]["num_chs"] = 48
-    with pytest.raises(ValueError, match=r"maps have \[48, 96, 96, 96\] channels; torchvision's detectors want one"):
+    with pytest.raises(ValueError, match=r"maps have \[48, 96, 96, 96\] channels; torchvision's detectors expect one"):
         as_torchvision(model)
 
 

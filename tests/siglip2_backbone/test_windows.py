@@ -308,7 +308,7 @@ def test_what_is_no_window_or_no_block_is_refused(args, message):
 
 
 def test_a_mask_is_refused():
-    refused = "attn_mask and is_causal are not offered by a tower with window_size"
+    refused = "attn_mask and is_causal are not supported with window_size"
     with pytest.raises(ValueError, match=refused):
         tiny(window_size=3).forward_features(image_of(64, 64), attn_mask=torch.zeros(64, 64))
     with pytest.raises(ValueError, match=refused):

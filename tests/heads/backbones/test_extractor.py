@@ -123,7 +123,7 @@ def test_final_norm_of_another_transformer(image):
         (
             "siglip2_base_patch16_255",
             {},
-            r"'siglip2_base_patch16_255' is no file.*Did you mean siglip2_base_patch16_256",
+            r"'siglip2_base_patch16_255' is not a file.*Did you mean siglip2_base_patch16_256",
         ),
         ("resnet18x", {}, "'resnet18x' is no file.*Did you mean resnet18"),
         ("resnet18.nope", {"pretrained": False}, "timm cannot build resnet18.nope: Invalid pretrained tag"),
@@ -219,7 +219,7 @@ def test_learned_levels_are_trained_with_the_backbone(checkpoint, image):
     ("backbone", "arguments", "message"),
     [
         ("siglip2_tiny_patch8_128_pyramid", {"layers": [-1]}, r"layers is \[-1\].*the pyramid reads four"),
-        ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "as a pyramid returns maps alone"),
+        ("siglip2_tiny_patch8_128_pyramid", {"pooled": True}, "as a pyramid returns maps only"),
         ("siglip2_tiny_patch8_128_sfp", {}, "tune is 'frozen', but the levels of sfp are learned"),
         ("siglip2_tiny_patch8_128_sfp", {"tune": "lora"}, "tune is 'lora', but the levels of sfp are learned"),
         ("test_vit", {"pyramid": "resample"}, "pyramid='resample' needs a SigLIP 2 tower; test_vit is not one"),
@@ -318,7 +318,7 @@ def silent_hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet18", "siglip2_base_patch16_256", "hf-hub:google/siglip2-base-patch16-256"])
 def test_a_hub_that_never_answers_is_asked_once(silent_hub, name):
-    with pytest.raises(ValueError, match=r"The hub gives no answer, and timm/resnet18.* is not|hub cannot be reached"):
+    with pytest.raises(ValueError, match=r"The hub does not answer, and timm/resnet18.* is not|hub cannot be reached"):
         Extractor(name)
     assert len(silent_hub) == 1
     assert not huggingface_hub.constants.HF_HUB_OFFLINE and socket.getdefaulttimeout() is None

@@ -28,7 +28,7 @@ def test_what_is_printed_loads_what_was_written(target, checkpoint, tmp_path, ca
     ("arguments", "message"),
     [
         (["SOURCE", "taken", "--format", "timm"], "taken exists and is not an empty directory"),
-        (["gone", "out", "--format", "timm"], "'gone' is no file or directory here"),
+        (["gone", "out", "--format", "timm"], "'gone' is not a file, directory or model name"),
         (["siglip2_tiny_patch8_128", "out", "--format", "timm"], "no published weights"),
         (["siglip2_base_patch16_256_sfp", "out", "--format", "timm"], "is a pyramid; expected a tower"),
     ],

@@ -32,7 +32,7 @@ def test_a_tower_that_differs_ends_with_status_1(checkpoint, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone"], "'gone' is no file"),
+        (["gone"], "'gone' is not a file"),
         (["SOURCE", "--size", "100", "96"], "size is [100, 96]; expected height and width"),
     ],
 )

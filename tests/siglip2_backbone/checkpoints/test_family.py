@@ -67,7 +67,9 @@ def test_siglip_1_loads_and_says_so(fixed, tmp_path):
     save_file(tensors | {table: torch.zeros(32000, 1)}, folder / "model.safetensors")
     config["text_config"]["vocab_size"] = 256000  # the tensor counts, not what the config says of it
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.warns(UserWarning, match=rf"{folder} is a SigLIP 1 checkpoint, by the English vocabulary of 32000 tok"):
+    with pytest.warns(
+        UserWarning, match=rf"{folder} is a SigLIP 1 checkpoint, according to the English vocabulary of 32000 tok"
+    ):
         create_backbone(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -77,5 +79,5 @@ def test_siglip_1_loads_and_says_so(fixed, tmp_path):
 def test_siglip_1_of_big_vision_says_so(fixed, tmp_path):
     arrays = dict(np.load(fixed["npz"])) | {"params/txt/Embed_0/embedding": np.zeros((32000, 1), np.float32)}
     np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.warns(UserWarning, match=r"x\.npz is a SigLIP 1 checkpoint.*figures are others"):
+    with pytest.warns(UserWarning, match=r"x\.npz is a SigLIP 1 checkpoint.*published scores differ"):
         create_backbone(tmp_path / "x.npz")

@@ -41,7 +41,7 @@ def test_a_type_of_quantised_weights_is_called_so(edited, dtype):
     def cast(tensors):
         return {k: v.to(dtype) if k.endswith(WEIGHT) else v for k, v in tensors.items()}
 
-    with pytest.raises(ValueError, match=rf"{WEIGHT} is stored as \w+; .* not quantised, as this one seems to be"):
+    with pytest.raises(ValueError, match=rf"{WEIGHT} is stored as \w+; .*checkpoint seems to be quantised"):
         create_backbone(edited(tensors=cast))
 
 

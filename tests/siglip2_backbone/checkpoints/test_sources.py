@@ -167,9 +167,7 @@ def test_a_tensor_in_two_shards_goes_by_the_index(shards):
     moved = reindexed(shards, lambda content: {"weight_map": content["weight_map"] | {name: other}})
     assert open_checkpoint(moved).tensors[name].path.name == other
     reindexed(shards, lambda content: {"weight_map": {k: v for k, v in content["weight_map"].items() if k != name}})
-    with pytest.raises(
-        ValueError, match=rf"holds the tensor {name} in .* and in .*, and .*index\.json says of neither"
-    ):
+    with pytest.raises(ValueError, match=rf"holds the tensor {name} in .* and in .*, and .*index\.json lists neither"):
         open_checkpoint(shards)
 
 
@@ -178,7 +176,7 @@ def test_an_index_that_names_a_shard_without_the_tensor_is_refused(shards):
         shards,
         lambda content: {"weight_map": content["weight_map"] | {"gone": next(iter(content["weight_map"].values()))}},
     )
-    with pytest.raises(ValueError, match=r"index\.json says that the tensor gone lies in .*, which does not hold it"):
+    with pytest.raises(ValueError, match=r"index\.json lists the tensor gone in .*, which does not hold it"):
         open_checkpoint(shards)
 
 
@@ -286,7 +284,7 @@ def test_a_sharded_repository_is_fetched_whole_into_the_cache(fixed, hub, tmp_pa
 
 
 def test_a_repository_that_does_not_exist_is_refused(hub, tmp_path):
-    refused("somebody/else", "The hub gave nothing usable", "404", "Check the id", cache_dir=tmp_path)
+    refused("somebody/else", "The hub returned an error", "404", "Check the id", cache_dir=tmp_path)
 
 
 def test_a_hub_that_is_down_is_an_error_within_seconds(hub, tmp_path):

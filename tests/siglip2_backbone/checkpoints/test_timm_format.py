@@ -162,7 +162,7 @@ SETTINGS = [
     ({"img_size": 64}, "pos_embed has shape (1, 256, 96); expected (1, 64, 96)"),
     ({"img_size": [64, 64]}, "expected (1, 64, 96)"),
     ({"img_size": [64, 96]}, "img_size = [64, 96]; expected a positive whole number"),
-    ({"num_heads": 5}, "embed_dim = 96 and num_heads = 5; expected a width that the heads divide"),
+    ({"num_heads": 5}, "embed_dim = 96 and num_heads = 5; expected a width divisible by the number of heads"),
     ({"depth": "4"}, "depth = '4'; expected a positive whole number"),
     ({"mlp_ratio": "4"}, "mlp_ratio = '4'; expected a positive number"),
 ]

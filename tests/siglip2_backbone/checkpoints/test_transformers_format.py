@@ -239,13 +239,13 @@ SETTINGS = [
     ({"num_channels": 4}, "num_channels = 4"),
     (
         {"num_attention_heads": 5},
-        "hidden_size = 96 and num_attention_heads = 5; expected a width that the heads divide",
+        "hidden_size = 96 and num_attention_heads = 5; expected a width divisible by the number of heads",
     ),
     ({"hidden_size": "96"}, "hidden_size = '96'; expected a positive whole number"),
     ({"num_hidden_layers": 0}, "num_hidden_layers = 0; expected a positive whole number"),
     *(({"hidden_size": value}, "hidden_size = ") for value in (1e30, True, -96, 10**30, float("nan"), float("inf"))),
     ({"num_hidden_layers": 100_000_000}, "num_hidden_layers = 100000000; expected a positive whole number, at most"),
-    ({"num_hidden_layers": 100_000}, "is said to have 100000 blocks; its 80 tensors are those of at most 80"),
+    ({"num_hidden_layers": 100_000}, "declares 100000 blocks; its 80 tensors allow at most 80"),
     ({"num_patches": 10**400}, "num_patches = "),
     ({"text_config": {"vocab_size": [32000]}, "num_channels": 4}, "num_channels = 4"),
     ({"vision_config": None}, "vision_config = None; expected a JSON object"),
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
 
 def test_a_file_of_no_known_family_is_refused(tmp_path):
     save_file({"embeddings.x": torch.zeros(3)}, tmp_path / "x.safetensors")
-    refused(tmp_path / "x.safetensors", "no config.json beside it", "shapes of no published checkpoint")
+    refused(tmp_path / "x.safetensors", "no config.json beside it", "match no published checkpoint")
 
 
 def test_an_unpublished_file_without_config_is_refused(naflex):
@@ -298,9 +298,7 @@ def test_an_unpublished_architecture_loads_with_its_config(tmp_path, scale_up):
 def test_another_variant_than_the_named_one_is_refused(fixed, naflex):
     base = VARIANTS["siglip2_base_patch16_naflex"]
     check_variant(open_checkpoint(fixed["vision"]), TINY)
-    with pytest.raises(
-        ValueError, match=r"holds siglip2_custom \(NaFlex.*asked for is siglip2_tiny.* \(fixed.*its path"
-    ):
+    with pytest.raises(ValueError, match=r"holds siglip2_custom \(NaFlex.*expected siglip2_tiny.* \(fixed.*its path"):
         check_variant(open_checkpoint(naflex["vision"]), TINY)
     with pytest.raises(ValueError, match=r"holds siglip2_tiny.*\(fixed.*naflex \(NaFlex.*Use siglip2_tiny_patch8_128"):
         check_variant(open_checkpoint(fixed["vision"]), base)
