@@ -123,7 +123,7 @@ def test_final_norm_of_another_transformer(image):
         (
             "siglip2_base_patch16_255",
             {},
-            r"'siglip2_base_patch16_255' is not a file.*Did you mean siglip2_base_patch16_256",
+            r"'siglip2_base_patch16_255' is no file.*Did you mean siglip2_base_patch16_256",
         ),
         ("resnet18x", {}, "'resnet18x' is no file.*Did you mean resnet18"),
         ("resnet18.nope", {"pretrained": False}, "timm cannot build resnet18.nope: Invalid pretrained tag"),

@@ -23,7 +23,7 @@ def test_the_command_writes_a_checked_file_and_reports(tmp_path, capsys):
         ([TINY, "tower.onnx"], "has no published weights"),
         (
             [f"{TINY}_pyramid", "tower.onnx", "--random-weights"],
-            f"is a pyramid; expected a tower, whose blocks can be named one by one. Pass {TINY}.",
+            f"is a pyramid; expected a tower, whose blocks can be selected one by one. Pass {TINY}.",
         ),
         ([TINY, "tower.pt", "--random-weights"], r"tower.pt; expected a name that ends in .onnx"),
         ([TINY, "tower.onnx", "--random-weights", "--size", "65"], "size is (65, 65); expected height and width"),

@@ -105,7 +105,7 @@ def test_a_pickle_is_refused_without_opening_it(tmp_path, suffix):
 def test_an_unknown_format_is_refused(tmp_path):
     path = tmp_path / "weights.gguf"
     path.write_bytes(b"GGUF")
-    refused(path, "not known", "expected a .safetensors file")
+    refused(path, "not supported", "expected a .safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -297,13 +297,13 @@ def test_a_hub_that_is_down_is_an_error_within_seconds(hub, tmp_path):
 def test_a_download_that_breaks_off_is_refused(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits before it tries again
     hub.cut = True
-    refused("somebody/tower", "Downloading", "stopped", "Run it again", cache_dir=tmp_path)
+    refused("somebody/tower", "Downloading", "failed", "Run it again", cache_dir=tmp_path)
 
 
 def test_what_broke_off_is_not_trusted_later(hub, tmp_path, monkeypatch, fixed):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     hub.cut = True
-    refused("somebody/tower", "stopped", cache_dir=tmp_path)
+    refused("somebody/tower", "failed", cache_dir=tmp_path)
     hub.status = 503  # nothing but the cache is there now
     refused("somebody/tower", "nor complete in huggingface_hub's cache", cache_dir=tmp_path)
     hub.status, hub.cut = 200, False

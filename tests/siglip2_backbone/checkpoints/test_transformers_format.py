@@ -168,7 +168,7 @@ def test_a_missing_tensor_of_a_lone_file_is_refused(edited):
     path = edited(tensors=without("layers.1.mlp.fc1.bias"))
     (path / "config.json").unlink()
     file = path / "model.safetensors"
-    refused(file, "missing tensors: encoder.layers.1.mlp.fc1.bias", "siglip2_tiny_patch8_128", "No config.json")
+    refused(file, "missing tensors: encoder.layers.1.mlp.fc1.bias", "siglip2_tiny_patch8_128", "Without a config.json")
 
 
 def test_many_missing_tensors_are_counted(edited):
@@ -277,7 +277,11 @@ def test_a_file_of_no_known_family_is_refused(tmp_path):
 
 
 def test_an_unpublished_file_without_config_is_refused(naflex):
-    refused(naflex["lone file"], f"{PATCH} has shape (96, 192); expected (96, 3, 8, 8)", "put the right one beside it")
+    refused(
+        naflex["lone file"],
+        f"{PATCH} has shape (96, 192); expected (96, 3, 8, 8)",
+        "put the right config.json beside it",
+    )
 
 
 def test_an_unpublished_architecture_loads_with_its_config(tmp_path, scale_up):
