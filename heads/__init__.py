@@ -1,7 +1,7 @@
 """Tasks, data modules and tools on top of dense features.
 
-Names are imported on first use, so that ``siglip2 --help`` does not wait for torch and Lightning. They are stored in
-YAML files and checkpoints: a public name never moves.
+Names are imported on first use, so that ``siglip2 --help`` does not wait for torch and Lightning. YAML files and
+checkpoints store them: a public name never changes.
 """
 
 from importlib import import_module
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .tasks.normals import NormalsTask
     from .tasks.segmentation import SegmentationTask
 
+# public name -> module that defines it
 _HOMES = {
     "ADE20K": "data.segmentation.ade20k",
     "COCODetection": "data.detection.coco",

@@ -1,4 +1,4 @@
-"""``python -m heads``: the command ``siglip2``, where its script is not on the path."""
+"""``python -m heads``: the command ``siglip2``, for when its script is not on PATH."""
 
 import sys
 

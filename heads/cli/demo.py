@@ -30,29 +30,29 @@ _SHOWN = 4  # scenes in the picture
 
 _BEFORE = """\
 A tiny SigLIP 2 tower ({parameters:.1f} M parameters) with a linear head learns to segment {scenes} generated rooms.
-Its weights are RANDOM at the start and trained here, end to end: nothing of the published SigLIP 2 is in them, and the
-score says that this library learns and measures, not how good SigLIP 2 is.
+Its weights are RANDOM at the start and trained here end to end. They contain no published SigLIP 2 weights: the score
+shows that training and evaluation work, not how good SigLIP 2 is.
 """
 _AFTER = """\
-{picture}: image, truth, prediction and features (first three principal components) of scenes held out.
+{picture}: image, ground truth, prediction and features (first three principal components) of held-out scenes.
 
 Next:
   siglip2 fit --config {config}       the same from the command line, with checkpoints
   siglip2 models                                           the published checkpoints by name
-  siglip2 pca PHOTO... --output pca.png                    real weights (google/siglip2-base-patch16-256) on own photos
+  siglip2 pca PHOTO... --output pca.png                    real weights (google/siglip2-base-patch16-256) on your photos
   siglip2 features PHOTO... --output DIR                   their dense features
-  siglip2 fit --config segmentation/linear_camvid ...      a linear probe on own labels (see the README)
+  siglip2 fit --config segmentation/linear_camvid ...      a linear probe on your labels (see the README)
 """
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Train, test, write ``DIR/results.json`` and ``DIR/scenes.png``, and say what to type next."""
+    """Train, test, write ``DIR/results.json`` and ``DIR/scenes.png``, and print the next commands."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     parser.add_argument("--output", default="demo", type=output_path, help="folder to write to")
-    parser.add_argument("--seed", default=0, type=int, help="seed of weights and scenes")
-    parser.add_argument("--scenes", type=int, help="training scenes, each seen once; those of the config if absent")
+    parser.add_argument("--seed", default=0, type=int, help="random seed of weights and scenes")
+    parser.add_argument("--scenes", type=int, help="number of training scenes, each seen once (default: the config's)")
     args = parser.parse_args(arguments)
-    args.output.mkdir(parents=True, exist_ok=True)  # where it cannot be written, that is said before the training
+    args.output.mkdir(parents=True, exist_ok=True)  # fails before the training if it cannot be written
     task, data, trainer = _build(args.seed, args.scenes, args.output)
     parameters = sum(p.numel() for p in task.parameters()) / 1e6
     print(_BEFORE.format(parameters=parameters, scenes=data.counts["train"]), flush=True)
@@ -64,7 +64,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _build(seed: int, scenes: int | None, output: Path) -> tuple[SegmentationTask, GeneratedScenes, Trainer]:
-    """What the config says, without checkpoints."""
+    """Task, data module and trainer of the config, without checkpoints."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in LIGHTNING_ADVICE:
         warnings.filterwarnings("ignore", message=message, module="lightning")
@@ -94,4 +94,4 @@ def _picture(task: SegmentationTask, data: GeneratedScenes) -> Image.Image:
             batch["image"], batch["mask"], found, pca_colours(list(maps[0])), strict=True
         )
     ]
-    return sheet(rows, height=192, titles=("image", "truth", "prediction", "features"), legend=task.colours)
+    return sheet(rows, height=192, titles=("image", "ground truth", "prediction", "features"), legend=task.colours)

@@ -1,4 +1,4 @@
-"""``siglip2 embed``: pooled embeddings of images, all in one safetensors file."""
+"""``siglip2 embed``: pooled embeddings of images in one safetensors file."""
 
 import argparse
 import json
@@ -14,10 +14,10 @@ from .inputs import add_arguments, image_paths, input_sizes, load_model, output_
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Write ``embeddings`` of shape (N, D), and the names of the images in the metadata."""
+    """Write ``embeddings`` of shape (N, D), with the image names in the metadata."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--normalize", action="store_true", help="scale each embedding to length one")
+    parser.add_argument("--normalize", action="store_true", help="scale each embedding to unit length")
     parser.add_argument("--output", required=True, type=output_path, help="safetensors file to write")
     args = parser.parse_args(arguments)
     if args.output.suffix != ".safetensors":
@@ -33,16 +33,12 @@ def run(command: str, arguments: list[str]) -> None:
         with torch.inference_mode():
             _, pooled = model.forward_pooled(tower_input(image, resized[-1], model))
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
-    card = weights | {
-        "normalized": json.dumps(args.normalize),
-        "images": json.dumps(
-            [path.name for path in paths]
-        ),  # no two share a stem, and a path would tell of this machine
-    }
+    # file names are enough: image_paths refuses duplicates, and full paths would reveal local folders
+    card = weights | {"normalized": json.dumps(args.normalize), "images": json.dumps([path.name for path in paths])}
     if not sizes.fixed:
         card["sizes"] = json.dumps(resized)
     with whole_file(args.output) as partial:
         save_file({"embeddings": torch.cat(rows).cpu().contiguous()}, partial, metadata=card)
     print(
-        f"{len(rows)} embeddings of {rows[0].shape[-1]} numbers in {args.output}, fingerprint {weights['fingerprint']}"
+        f"{len(rows)} embeddings of {rows[0].shape[-1]} values in {args.output}, fingerprint {weights['fingerprint']}"
     )

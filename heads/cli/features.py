@@ -1,4 +1,4 @@
-"""``siglip2 features``: dense features of images as safetensors, one file an image."""
+"""``siglip2 features``: dense features of images as safetensors, one file per image."""
 
 import argparse
 import json
@@ -15,11 +15,13 @@ from .inputs import add_arguments, image_paths, input_sizes, load_model, output_
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Write ``DIR/NAME.safetensors`` with a map ``layer_I`` of shape (D, rows, columns) for each layer."""
+    """Write ``DIR/NAME.safetensors`` with a feature map ``layer_I`` of shape (D, rows, columns) for each layer."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--layers", type=int, nargs="+", default=[-1], help="blocks; negative ones count from the end")
-    parser.add_argument("--no-norm", action="store_true", help="leave the final norm out")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=[-1], help="block indices; negative ones count from the end"
+    )
+    parser.add_argument("--no-norm", action="store_true", help="skip the final norm")
     parser.add_argument("--output", required=True, type=output_path, help="folder to write to")
     args = parser.parse_args(arguments)
     paths = image_paths(args.images)

@@ -1,4 +1,4 @@
-"""What the commands on single images share: which model, which images, at which size."""
+"""Shared arguments of the commands on single images: model, images and input size."""
 
 import argparse
 import json
@@ -21,27 +21,27 @@ DEFAULT_MODEL = "google/siglip2-base-patch16-256"
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, images: str = "+") -> None:
-    """Images, model, size and precision."""
+    """Add the options for images, model, size and precision to a parser."""
     parser.add_argument("images", nargs=images, metavar="IMAGE", help="image files, or folders of images")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint directory, Hugging Face id or model name")
-    parser.add_argument("--random-weights", action="store_true", help="do not load weights: for trying things out only")
+    parser.add_argument("--random-weights", action="store_true", help="random weights, only for trying out")
     parser.add_argument(
         "--size",
         type=int,
         nargs="+",
-        help="height and width that images are resized to [px]; native if absent, and of NaFlex see --max-patches",
+        help="side, or height and width, of the resized images [px] (default: native; for NaFlex see --max-patches)",
     )
     parser.add_argument(
         "--max-patches",
         type=int,
-        help="NaFlex checkpoints: each image is resized, close to its own shape, to at most so many patches "
-        f"({MAX_PATCHES} if absent)",
+        help="NaFlex checkpoints: each image is resized to at most this many patches, close to its aspect ratio "
+        f"(default: {MAX_PATCHES})",
     )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
 
 
 def load_model(args: argparse.Namespace, layers: Sequence[int] = (-1,), *, norm: bool = True) -> FeatureMaps:
-    """The model of :func:`add_arguments`, whole, so that its fingerprint does not depend on the layers asked for."""
+    """The whole model of :func:`add_arguments`, so that its fingerprint does not depend on ``layers``."""
     refuse_pyramid(args.model)
     model = create_backbone(
         args.model, out_indices=list(layers), norm=norm, pooled=True, pretrained=not args.random_weights
@@ -53,10 +53,10 @@ def load_model(args: argparse.Namespace, layers: Sequence[int] = (-1,), *, norm:
 
 
 def refuse_pyramid(source: str) -> None:
-    """Refuse the name of a pyramid where blocks are asked for.
+    """Refuse the name of a pyramid: these commands read single blocks.
 
     Raises:
-        ValueError: It is one.
+        ValueError: ``source`` is the name of a pyramid.
     """
     plain, kind = pyramid_of(source, None)
     if kind:
@@ -64,10 +64,10 @@ def refuse_pyramid(source: str) -> None:
 
 
 def image_paths(names: Sequence[str]) -> list[Path]:
-    """The images themselves and those of the folders, in this order.
+    """The named images, and the images of the named folders, in the order given.
 
     Raises:
-        ValueError: One is missing, or two have the same name without suffix, by which outputs are called.
+        ValueError: A path is missing, or two images have the same name without suffix, which outputs are named after.
     """
     paths = [p for name in names for p in _files(Path(name).expanduser())]
     by_stem: dict[str, Path] = {}
@@ -75,7 +75,10 @@ def image_paths(names: Sequence[str]) -> list[Path]:
         if not path.is_file():
             raise ValueError(f"No file or folder {path}; expected an image.")
         if by_stem.setdefault(path.stem, path) != path:
-            raise ValueError(f"{by_stem[path.stem]} and {path} have the same name without suffix; outputs go by it.")
+            raise ValueError(
+                f"{by_stem[path.stem]} and {path} have the same name without suffix, which outputs are named after. "
+                "Rename one of them."
+            )
     return list(by_stem.values())
 
 
@@ -84,7 +87,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def output_path(name: str) -> Path:
-    """Type of ``--output``: a path whose names are short enough to be written once the work is done."""
+    """Type of ``--output``: refuses a name too long to write before the work starts."""
     path = Path(name).expanduser()
     try:
         check_name(path)
@@ -95,12 +98,12 @@ def output_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class InputSizes:
-    """At which size images go into a model.
+    """Input size of a model, fixed or chosen per image.
 
     Args:
-        fixed: Height and width of all images [px], or ``None`` where each has its own, to a budget of patches.
+        fixed: Height and width of all images [px], or ``None`` to choose a size per image within ``max_patches``.
         patch_size: Side of a patch [px].
-        max_patches: The budget.
+        max_patches: Largest number of patches of an image.
     """
 
     fixed: tuple[int, int] | None
@@ -112,18 +115,18 @@ class InputSizes:
         return self.fixed or naflex_size((image.shape[-2], image.shape[-1]), self.patch_size, self.max_patches)
 
     def card(self) -> dict[str, str]:
-        """The one size, or the budget, as safetensors metadata."""
+        """The fixed size, or ``max_patches``, as safetensors metadata."""
         if self.fixed:
             return {"size": json.dumps(list(self.fixed))}
         return {"max_patches": str(self.max_patches)}
 
 
 def input_sizes(args: argparse.Namespace, model: FeatureMaps) -> InputSizes:
-    """The size of ``--size``; of a NaFlex checkpoint one for each image; the native one otherwise.
+    """The size of ``--size``, or by default a size per image for NaFlex checkpoints and the native size for others.
 
     Raises:
-        ValueError: ``--size`` is not one or two numbers of at least 2, or ``--max-patches`` is below 1, stands beside
-            ``--size``, or is asked of a model that was trained on squares.
+        ValueError: ``--size`` is not one or two numbers of at least 2, or ``--max-patches`` is below 1, is combined
+            with ``--size``, or is given for a checkpoint that is not NaFlex.
     """
     patch = model.feature_info.reduction()[0]
     naflex, budget = model.model.naflex, args.max_patches
@@ -132,8 +135,8 @@ def input_sizes(args: argparse.Namespace, model: FeatureMaps) -> InputSizes:
         if budget < 1:
             raise ValueError(f"{found}; expected at least 1.")
         if args.size:
-            raise ValueError(f"{found} and --size {args.size}. Leave one of them out.")
-        raise ValueError(f"{found}, but {args.model} is no NaFlex checkpoint. Leave it out, or pass --size.")
+            raise ValueError(f"{found} and --size is {args.size}; expected only one of them. Leave one out.")
+        raise ValueError(f"{found}, but {args.model} is not a NaFlex checkpoint. Leave it out, or pass --size.")
     if args.size:
         if len(args.size) > 2 or min(args.size) < 2:
             raise ValueError(f"--size is {args.size}; expected one side, or height and width, of at least 2 px.")
@@ -145,7 +148,7 @@ def input_sizes(args: argparse.Namespace, model: FeatureMaps) -> InputSizes:
 
 
 def weights_card(model: FeatureMaps, sizes: InputSizes) -> dict[str, str]:
-    """What every output says about the model and the size of its input, as safetensors metadata; no path is in it."""
+    """Model and input size as safetensors metadata for every output, without local paths."""
     return {
         "model": model.pretrained_cfg["architecture"],
         "source": shared_source(model.pretrained_cfg["source"]),
@@ -155,7 +158,7 @@ def weights_card(model: FeatureMaps, sizes: InputSizes) -> dict[str, str]:
 
 
 def tower_input(image: Tensor, size: tuple[int, int], model: FeatureMaps) -> Tensor:
-    """An image uint8 ``(3, H, W)`` as the model takes it: ``(1, 3, *size)``, in the model's type and place."""
+    """Resize and normalise a uint8 image ``(3, H, W)`` to ``(1, 3, *size)``, in the model's dtype, on its device."""
     parameter = next(model.parameters())
     cfg = model.pretrained_cfg
     pixels = squash(image, size)[None].to(parameter.device).float() / 255

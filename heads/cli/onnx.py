@@ -1,4 +1,4 @@
-"""``siglip2 onnx CHECKPOINT OUT.onnx``: a backbone for onnxruntime, checked against torch before the file appears."""
+"""``siglip2 onnx CHECKPOINT OUT.onnx``: write a backbone for onnxruntime, checked against torch first."""
 
 import argparse
 
@@ -9,18 +9,20 @@ from .inputs import output_path, refuse_pyramid
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Write the file and say how far its results are from torch's."""
+    """Write the file and print how far its outputs are from torch's."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     parser.add_argument("checkpoint", help="checkpoint directory or file, Hugging Face id or model name")
     parser.add_argument("output", type=output_path, metavar="OUT.onnx", help="file to write")
-    parser.add_argument("--layers", type=int, nargs="+", default=[-1], help="blocks; negative ones count from the end")
-    parser.add_argument("--no-norm", action="store_true", help="leave the final norm out of the maps")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=[-1], help="block indices; negative ones count from the end"
+    )
+    parser.add_argument("--no-norm", action="store_true", help="skip the final norm of the feature maps")
     parser.add_argument("--no-pooled", action="store_true", help="leave the pooled output and the MAP head out")
     parser.add_argument(
-        "--size", type=int, nargs="+", help="height and width of the first check [px]; native if absent. Any size works"
+        "--size", type=int, nargs="+", help="height and width of the first check [px] (default: native). Any size works"
     )
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative L2 difference from torch")
-    parser.add_argument("--random-weights", action="store_true", help="do not load weights: for trying things out only")
+    parser.add_argument("--random-weights", action="store_true", help="random weights, only for trying out")
     args = parser.parse_args(arguments)
     if args.output.suffix != ".onnx":
         raise ValueError(f"The output is {args.output}; expected a name that ends in .onnx.")
@@ -39,7 +41,7 @@ def run(command: str, arguments: list[str]) -> None:
     patch = model.feature_info.reduction()[0]
     print(
         f"{args.output}: image (batch, 3, height, width), normalised, float32; any height and width in multiples of "
-        f"{patch} px. Pad other images before: onnxruntime would drop what is over, without a word."
+        f"{patch} px. Pad other images first: onnxruntime silently drops the remainder."
     )
 
 

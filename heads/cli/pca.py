@@ -1,4 +1,4 @@
-"""``siglip2 pca``: images beside the first three principal components of their dense features."""
+"""``siglip2 pca``: images next to the first three principal components of their dense features."""
 
 import argparse
 
@@ -13,10 +13,10 @@ from .inputs import add_arguments, image_paths, input_sizes, load_model, output_
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Write one PNG with a row for each image; the components are fitted over all of them."""
+    """Write one PNG with a row per image; the components are fitted over all images."""
     parser = argparse.ArgumentParser(prog=f"siglip2 {command}", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--layer", type=int, default=-1, help="block; negative ones count from the end")
+    parser.add_argument("--layer", type=int, default=-1, help="block index; negative ones count from the end")
     parser.add_argument("--output", required=True, type=output_path, help="PNG file to write")
     args = parser.parse_args(arguments)
     if args.output.suffix.lower() != ".png":
@@ -31,4 +31,4 @@ def run(command: str, arguments: list[str]) -> None:
     rows = [[picture(image), picture(colours)] for image, colours in zip(images, pca_colours(maps), strict=True)]
     write_picture(sheet(rows), args.output)
     budget = "" if sizes.fixed else f", each image at up to {sizes.max_patches} patches"
-    print(f"Written {args.output}{budget}")
+    print(f"Wrote {args.output}{budget}")

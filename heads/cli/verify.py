@@ -1,4 +1,4 @@
-"""``siglip2 verify CHECKPOINT``: the tower beside transformers, block by block, on the checkpoint's own weights."""
+"""``siglip2 verify CHECKPOINT``: compare the tower with transformers, block by block, on the checkpoint's weights."""
 
 import argparse
 from importlib.metadata import version
@@ -11,20 +11,20 @@ from siglip2_backbone.verification import Difference, verify
 
 
 def run(command: str, arguments: list[str]) -> int:
-    """Print the differences at two sizes; the status is 1 where one is beyond its tolerance."""
+    """Print the differences at two sizes; return 1 if one exceeds its tolerance."""
     parser = argparse.ArgumentParser(
         prog=f"siglip2 {command}",
         description=__doc__,
-        epilog="Exits with 1 where an output differs. A checkpoint in google's format is read by both sides; of timm's "
-        "and big_vision's formats the tower alone is compared, after converting in memory what was read.",
+        epilog="Exits with 1 if an output differs. Both libraries read a checkpoint in google's format. timm's and "
+        "big_vision's formats are read by this library only, and converted in memory for transformers.",
     )
     parser.add_argument("checkpoint", help="directory, safetensors or npz file, Hugging Face id or model name")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="the other size [px]; 3/4 and 5/4 of the grid if absent"
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="the second size [px] (default: 3/4 and 5/4 of the grid)"
     )
     args = parser.parse_args(arguments)
-    with Console(stderr=True).status("two towers, two sizes"):
+    with Console(stderr=True).status("comparing two towers at two sizes"):
         differences = verify(args.checkpoint, dtype=getattr(torch, args.dtype), size=args.size)
     Console(width=None if Console().is_terminal else 140).print(_table(differences))
     wrong = [d for d in differences if not d.agrees]
@@ -41,7 +41,7 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 def _table(differences: list[Difference]) -> Table:
-    """A row for each output, with two columns for each size."""
+    """A row per output, with two columns per size."""
     by_size: dict[tuple[int, int], dict[str, Difference]] = {}
     for d in differences:
         by_size.setdefault(d.size, {})[d.output] = d

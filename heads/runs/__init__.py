@@ -1,1 +1,1 @@
-"""A run from the command line: its checkpoints, its folder, its signals, its progress."""
+"""Runs from the command line: configs, checkpoints, folder locks, signals and progress."""

@@ -1,10 +1,10 @@
-"""What is said on the terminal: errors without what parsers and workers wrap around them, and no idle advice."""
+"""Terminal messages: errors without the text that parsers and workers wrap around them, and no idle advice."""
 
 import re
 
-# What Lightning warns about though it is meant so here: small loaders, a backbone that stays in evaluation mode, a
-# folder that already holds the checkpoints of this run, and a run without validation, of which ``fit`` itself speaks.
-# The last one is Lightning's own call of a deprecated function of torch.
+# Lightning's warnings about intended settings: small loaders, a backbone that stays in evaluation mode, a folder that
+# already holds this run's checkpoints, and a run without validation, which ``fit`` reports itself. The last pattern
+# is a deprecated torch function that Lightning calls.
 LIGHTNING_ADVICE = (
     ".*does not have many workers",
     "The number of training batches",
@@ -13,11 +13,11 @@ LIGHTNING_ADVICE = (
     ".*could not find the monitored key",
     ".*LeafSpec",
 )
-# said of each name that a task logs, where the user has asked for a trainer that logs nothing
+# repeated for each name that a task logs, although the user asked for a trainer that logs nothing
 BAREBONES = r"You are trying to `self\.log\(\)` but `Trainer\(barebones=True\)`"
 
-_RAISED = re.compile(r"^[\w.]*Error: ", re.MULTILINE)  # how the last line of a traceback begins
-_WRAPPING = (
+_RAISED = re.compile(r"^[\w.]*Error: ", re.MULTILINE)  # start of the last line of a traceback
+_WRAPPING = (  # how the lines start that jsonargparse adds for each type it tried
     "Does not validate against any of the Union subtypes",
     "Subtypes:",
     "Errors:",
@@ -30,7 +30,7 @@ _WRAPPING = (
 
 
 def plain(message: str) -> str:
-    """The message itself, without jsonargparse's account of the types it tried, or a worker process's traceback."""
+    """Strip jsonargparse's list of the types it tried, or a worker process's traceback, from a message."""
     if "Original Traceback" in message:
         return _RAISED.split(message.rstrip())[-1]
     lines = (line.strip().removeprefix("- ") for line in message.splitlines())
@@ -40,5 +40,5 @@ def plain(message: str) -> str:
 def warning_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning as one line, in place of Python's with the place in the code: it is for the user."""
+    """Format a warning as one line for users, without the place in the code that Python adds."""
     return f"siglip2: {message}\n"

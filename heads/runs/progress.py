@@ -1,4 +1,4 @@
-"""Progress as lines of text, for output that is no terminal."""
+"""Progress as lines of text, for output that is not a terminal."""
 
 import time
 from typing import Any
@@ -10,9 +10,9 @@ _EVERY = 10.0  # seconds between two lines
 
 
 class LineProgress(ProgressBar):
-    """Says every ten seconds where a run is; a bar that redraws itself would fill a log file or stay invisible.
+    """Prints the progress every ten seconds; a bar that redraws itself would fill a log file or stay invisible.
 
-    Epochs, batches and the scores that a bar would show come as one line, such as ``epoch 2 of 10, batch 30 of 120,
+    A line has the epoch, the batch and the scores that a bar would show, such as ``epoch 2 of 10, batch 30 of 120,
     train/loss 0.412``.
     """
 
@@ -22,21 +22,21 @@ class LineProgress(ProgressBar):
         self._said = time.monotonic()
 
     def disable(self) -> None:
-        """Say nothing, as while a finder tries values."""
+        """Stop printing, for example while a learning rate finder tries values."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Go on."""
+        """Print again."""
         self._enabled = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """A line, if it is time for one."""
+        """Print a line if one is due."""
         self._say(trainer, pl_module, f"{_epoch(trainer)}, batch {batch_idx + 1} of {_count(self.total_train_batches)}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A line with the epoch's scores, if it is time for one."""
+        """Print a line with the epoch's scores if one is due."""
         self._say(trainer, pl_module, f"{_epoch(trainer)} finished")
 
     def on_validation_batch_end(
@@ -48,7 +48,7 @@ class LineProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """A line, if it is time for one."""
+        """Print a line if one is due."""
         self._say(trainer, pl_module, f"validation, batch {batch_idx + 1} of {_total(trainer.num_val_batches)}")
 
     def on_test_batch_end(
@@ -60,7 +60,7 @@ class LineProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """A line, if it is time for one."""
+        """Print a line if one is due."""
         self._say(trainer, pl_module, f"test, batch {batch_idx + 1} of {_total(trainer.num_test_batches)}")
 
     def on_predict_batch_end(
@@ -72,7 +72,7 @@ class LineProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """A line, if it is time for one."""
+        """Print a line if one is due."""
         self._say(trainer, pl_module, f"predict, batch {batch_idx + 1} of {_total(trainer.num_predict_batches)}")
 
     def _say(self, trainer: Trainer, pl_module: LightningModule, where: str) -> None:

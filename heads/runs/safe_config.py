@@ -1,6 +1,6 @@
-"""``--safe-config``: others' configs, which may name the classes of a written list and nothing else.
+"""``--safe-config``: a check for configs from others, which may name only the classes of a fixed list.
 
-Everything is read as text. Nothing that a config names is imported before it has passed.
+Configs are read as text. No class that a config names is imported before the config has passed.
 """
 
 import re
@@ -25,20 +25,20 @@ _LIGHTNINGS = (
 ADMITTED = frozenset(
     [*(f"heads.{name}" for name in _OWN.split()), *(f"lightning.pytorch.{name}" for name in _LIGHTNINGS.split())]
 )
-"""Every class that a safe config may name, by its one import path."""
+"""Import paths of the classes that a safe config may name."""
 
-_PLAIN = {"backbone", "classes", "ckpt_path"}  # text that is never taken for a class, though it may have dots
-# what Lightning's command line takes for a class even without a dot, where it has met one of that name
+_PLAIN = {"backbone", "classes", "ckpt_path"}  # keys with text that is never a class, even with dots
+# keys where Lightning's command line also accepts a class name without a dot, if that class is already imported
 _BY_NAME = {"accelerator", "callbacks", "data", "logger", "model", "plugins", "profiler", "strategy"}
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _OPTION = re.compile(r"--?[^\W\d][^=\s]*")
 
 
 def check_safe(arguments: Sequence[str]) -> None:
-    """Refuse configs and arguments that name anything else than the admitted classes.
+    """Refuse configs and arguments that name anything but the admitted classes.
 
     Args:
-        arguments: Of the command line, with the paths of the configs.
+        arguments: Command-line arguments, with configs given by path.
 
     Raises:
         ValueError: A class is not on the list; the message names the file and the key.
@@ -51,7 +51,7 @@ def check_safe(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each value with the option that it belongs to."""
+    """Yield the option and the value of each argument."""
     key = ""
     for argument in arguments:
         if _OPTION.fullmatch(argument.partition("=")[0]):
@@ -64,7 +64,7 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _check(value: Any, key: str, where: str, folder: Path) -> None:
-    """Go through plain data; texts that are YAML themselves, or name a file of it, count as what is in them."""
+    """Check plain data recursively; a string that is YAML, or names a YAML file, is checked by its content."""
     if isinstance(value, dict):
         for name, entry in value.items():
             _check(entry, f"{key}.{name}" if key else str(name), where, folder)
@@ -89,12 +89,12 @@ def _check_text(text: str, key: str, where: str, folder: Path) -> None:
         if _is_file(place):
             try:
                 content = read_yaml(place)
-            except ValueError:  # no config, so Lightning's command line takes it for no config either
+            except ValueError:  # not YAML, so Lightning's command line does not read it as a config either
                 continue
             _check({} if isinstance(content, str) else content, key, str(place), place.parent)
     try:
         content = parse_yaml(text)
-    except ValueError:  # text, which is no YAML
+    except ValueError:  # plain text, not YAML
         return
     if content != text:
         _check(content, key, where, folder)
@@ -103,7 +103,7 @@ def _check_text(text: str, key: str, where: str, folder: Path) -> None:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long for a name, or no name at all
+    except (OSError, ValueError):  # too long for a file name, or not a valid one
         return False
 
 
@@ -115,5 +115,5 @@ def _last(key: str) -> str:
 def _refusal(value: object, key: str, where: str) -> str:
     return (
         f"{where} sets {key} to {value!r}, which {FLAG} does not admit; expected one of {', '.join(sorted(ADMITTED))}. "
-        f"A path is written with a slash, as ./NAME. Leave {FLAG} out only for a config that you trust like code."
+        f"Write a path with a slash, as in ./NAME. Leave {FLAG} out only for a config that you trust like code."
     )

@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, with a ``last`` that is the last epoch.
+    """Lightning's ModelCheckpoint, with a ``last`` of the last epoch.
 
-    Lightning (2.6) writes ``last`` only in epochs that also write a ``best``. A run that stops improving would then
-    keep the weights that the validation score chose, and a killed run would lose every epoch since. Further
-    differences: a smoke run (``fast_dev_run``) leaves no file; the leftover of a killed process is overwritten instead
-    of being kept beside a ``best-v1``; a run folder that was moved is resumed with its own ``best``.
+    Lightning (2.6) writes ``last`` only in epochs that also write a ``best``. In a run that stops improving, ``last``
+    would then equal ``best``, and a killed run would lose every epoch since. Further differences: a smoke run
+    (``fast_dev_run``) leaves no file; the leftover of a killed process is overwritten instead of being kept next to a
+    ``best-v1``; a moved run folder resumes with the ``best`` in it.
 
     Args:
-        arguments: As of ModelCheckpoint; ``save_last`` is true or false.
+        arguments: Those of ModelCheckpoint; ``save_last`` is true or false.
 
     Raises:
         ValueError: ``save_last`` is "link", which would make ``last`` another name for ``best``.
@@ -26,23 +26,23 @@ class RunCheckpoint(ModelCheckpoint):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.save_last == "link":
-            raise ValueError("checkpoint.save_last is link; last is a file of its own here. Set it to true or false.")
+            raise ValueError("checkpoint.save_last is link; expected true or false: last is always a separate file.")
         self._wrote_last = False
 
     @property
     def state_key(self) -> str:
-        """ModelCheckpoint's own key, under which every checkpoint of this library stores the callback."""
+        """ModelCheckpoint's key, under which every checkpoint of this library stores the callback."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``best`` if the score improved, then ``last`` in any case: its state knows the new ``best``."""
+        """Write ``best`` if the score improved, then always ``last``, whose state names the new ``best``."""
         self._wrote_last = False
         super().on_train_epoch_end(trainer, pl_module)
         if not self._wrote_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave nothing behind after a smoke run."""
+        """Write nothing after a smoke run."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             super().on_train_end(trainer, pl_module)
 
@@ -51,16 +51,16 @@ class RunCheckpoint(ModelCheckpoint):
         super()._save_last_checkpoint(trainer, monitor_candidates)
 
     def file_exists(self, filepath: str | Path, trainer: Trainer) -> bool:
-        """Whether a name is taken by a checkpoint of this run; any other file is the leftover of a killed process."""
+        """Whether a path is a checkpoint of this run; any other file there is the leftover of a killed process."""
         return str(filepath) in self.best_k_models and super().file_exists(filepath, trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the checkpoints of the run, also where its folder was moved."""
+        """Restore the paths of the run's checkpoints, also if its folder was moved."""
         super().load_state_dict(_moved(state_dict, self.dirpath))
 
 
 def _moved(state: dict[str, Any], folder: str | Path | None) -> dict[str, Any]:
-    """The state with its paths in ``folder``, if its checkpoints lie there by now; otherwise as it is."""
+    """The state with its paths changed to ``folder`` if its checkpoints are there, otherwise unchanged."""
     if folder is None or str(state["dirpath"]) == str(folder):
         return state
 

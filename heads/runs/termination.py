@@ -1,4 +1,4 @@
-"""What SIGTERM does to a run: it ends at once, with one line and status 143."""
+"""SIGTERM ends a run at once, with one line and status 143."""
 
 import signal
 import sys
@@ -15,30 +15,30 @@ STATUS = 143  # 128 + SIGTERM, as shells report it
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived. Not an Exception, so that nothing on the way takes it for an error of its own."""
+    """SIGTERM has arrived. Not an Exception, so that no ``except Exception`` on the way catches it."""
 
 
 @contextmanager
 def ends_on_sigterm(hint: str) -> Iterator[None]:
-    """Turn SIGTERM into one line and status 143; what was being written is removed on the way out.
+    """Turn SIGTERM into one line and status 143; partly written files are removed on the way out.
 
-    Lightning alone goes on to the end of the batch, and of a test to its end. A batch system sends the signal to the
-    whole process group, data loading workers included: whatever error their end causes is the signal's as well.
+    Lightning alone would finish the batch, or the whole test. A batch system sends the signal to the whole process
+    group, data loading workers included: any error after the signal counts as caused by it.
 
     Args:
         hint: What to do next, printed after "terminated".
 
     Raises:
-        SystemExit: With status 143, once SIGTERM has arrived.
+        SystemExit: SIGTERM has arrived; the status is 143.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there can a signal be handled
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
     arrived = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal arrived
-        if not arrived:  # a second one, as systemd and Slurm may send it, must not interrupt the cleaning up
+        if not arrived:  # a second one, as systemd and Slurm may send, must not interrupt the clean-up
             arrived = True
             if hasattr(signal, "SIGCHLD"):  # torch would report the end of each worker as an error, even while we exit
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -31,23 +31,23 @@ from .termination import ends_on_sigterm
 from .threads import choose_threads
 from .yaml_files import MODE
 
-_WHOLE = "[!.]*.ckpt"  # hidden ones are what a killed process was writing
+_WHOLE = "[!.]*.ckpt"  # hidden files are the partial writes of a killed process
 
 
 class DenseParser(LightningArgumentParser):
-    """LightningArgumentParser that refuses with an error instead of two screens of usage, also ambiguous YAML."""
+    """LightningArgumentParser that raises an error instead of printing its usage, and refuses ambiguous YAML."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what is wrong.
+        """Raise a parser error as a ValueError, with a tip.
 
         Raises:
             ValueError: Always.
         """
         tip = (
-            "Every setting: siglip2 fit --config NAME --print_config; what they mean: siglip2 fit --help, "
+            "All settings: siglip2 fit --config NAME --print_config. Their meaning: siglip2 fit --help, "
             "--model.help TASK and --data.help MODULE, such as heads.DepthTask and heads.DepthFolder."
         )
         raise ValueError(message if tip in message else f"{message}\n{tip}") from ex
@@ -57,11 +57,11 @@ class DenseCLI(LightningCLI):
     """LightningCLI for any task and data module of this library.
 
     Checkpoints, logs, results and predictions go below ``trainer.default_root_dir``. Each epoch ends with a checkpoint
-    ``last`` to go on from; ``best`` is the one with the best validation score that the task goes by (its ``monitor``).
+    ``last`` to resume from; ``best`` is the one with the best validation score of the task's ``monitor``.
 
     Args:
-        held: What the run holds until it ends, such as the lock of its folder.
-        arguments: As of LightningCLI.
+        held: Resources that the run holds until it ends, such as the lock of its folder.
+        arguments: Those of LightningCLI.
     """
 
     def __init__(self, *arguments: Any, held: ExitStack, **options: Any) -> None:
@@ -69,17 +69,17 @@ class DenseCLI(LightningCLI):
         super().__init__(*arguments, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Defaults, callbacks, and the links from data to task."""
+        """Add callbacks, defaults, and the links from data to task."""
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(ResultWriter, "results")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs",
-                "checkpoint.mode": "",  # the task's, see monitored
+                "checkpoint.mode": "",  # the task's mode, see monitored
                 "checkpoint.filename": "best",
                 "checkpoint.save_last": True,
-                "checkpoint.save_on_train_epoch_end": True,  # once the epoch is counted as done: it resumes there
+                "checkpoint.save_on_train_epoch_end": True,  # when the epoch counts as done: a run resumes after it
             }
         )
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -88,10 +88,10 @@ class DenseCLI(LightningCLI):
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the config alone: Lightning would overrule it by the arguments stored in the checkpoint."""
+        """Keep the config: Lightning would override it with the arguments stored in the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Go by the task's score, turn ``best`` and ``last`` into paths, and quieten Lightning."""
+        """Lock the folder, monitor the task's score, turn ``best`` and ``last`` into paths, and quieten Lightning."""
         config = self.config[self.subcommand]
         check_trainer_options(config["trainer"], str(self.subcommand))
         saver, smoke = config["checkpoint"], bool(config["trainer"].get("fast_dev_run"))
@@ -104,10 +104,10 @@ class DenseCLI(LightningCLI):
         if self.subcommand == "predict":
             config["return_predictions"] = False
         if self.subcommand == "test":
-            config["verbose"] = False  # ResultWriter has said it
+            config["verbose"] = False  # ResultWriter prints the scores
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Write checkpoints whole; log to CSV and TensorBoard unless the config says otherwise."""
+        """Write checkpoints whole or not at all; log to CSV and TensorBoard unless the config sets a logger."""
         config = self.config_init[self.subcommand]["trainer"]
         kwargs["plugins"] = [WholeCheckpointIO(), *(config.get("plugins") or [])]
         if config.get("logger") in (None, True) and not config["barebones"]:
@@ -137,15 +137,15 @@ class DenseCLI(LightningCLI):
 
 
 def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
-    """The score that tells the best checkpoint, and whether it is to be high (max) or low (min).
+    """The score that selects the best checkpoint, and whether higher (max) or lower (min) is better.
 
     Args:
-        monitor: What was asked for; by default it is the task's own.
-        mode: What was asked for, or "".
+        monitor: Name of the score; by default the task's.
+        mode: "max", "min", or "" for the task's.
         task: Import path of the task.
 
     Raises:
-        ValueError: Another score than the task's is asked for, without a mode.
+        ValueError: The score is not the task's, and no mode is given.
     """
     module, _, name = task.rpartition(".")
     score, own_mode = getattr(import_module(module), name).monitor
@@ -159,15 +159,15 @@ def monitored(monitor: str | None, mode: str, task: str) -> tuple[str, str]:
 
 
 def check_trainer_options(trainer: Mapping[str, Any], subcommand: str) -> None:
-    """Refuse options of the trainer that a subcommand cannot honour.
+    """Refuse trainer options that a subcommand cannot honour.
 
     Raises:
-        ValueError: ``barebones`` is set where scores are asked for: it logs none.
+        ValueError: ``barebones``, which logs no scores, is set for ``validate`` or ``test``.
     """
     if trainer["barebones"] and subcommand in ("validate", "test"):
         raise ValueError(
-            f"trainer.barebones logs no score, and {subcommand} has nothing else to say. Leave it out; it times fit "
-            "and predict."
+            f"trainer.barebones logs no scores, but {subcommand} only reports scores. Leave it out; it is for timing "
+            "fit and predict."
         )
 
 
@@ -176,20 +176,20 @@ def _checkpoint_folder(root: str | Path | None) -> str:
 
 
 def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str = "max") -> str | None:
-    """The checkpoint that ``--ckpt_path`` means: a path, or the run's own with the best score, or its newest.
+    """Resolve ``--ckpt_path``: a path, the run's checkpoint with the best score (best), or its newest one (last).
 
-    ``fit --ckpt_path last`` starts from the beginning where there is none yet, so that one command both starts and
-    resumes a run.
+    ``fit --ckpt_path last`` starts from the beginning if there is no checkpoint yet, so that one command both starts
+    and resumes a run.
 
     Raises:
-        ValueError: There is no such checkpoint, none is named where an untrained head would be measured, or a new run
+        ValueError: The checkpoint does not exist, a subcommand that needs a trained head was given none, or a new run
             would mix its checkpoints with those of an earlier one.
     """
     if asked is None:
         if subcommand == "fit" and any(Path(folder).glob(_WHOLE)):
             raise ValueError(
-                f"{folder} holds the checkpoints of an earlier run. Go on with it by --ckpt_path last, or start a new "
-                "one elsewhere by --trainer.default_root_dir DIR."
+                f"{folder} holds the checkpoints of an earlier run. Resume it with --ckpt_path last, or start a new "
+                "one elsewhere with --trainer.default_root_dir DIR."
             )
         if subcommand == "fit":
             return None
@@ -210,7 +210,7 @@ def find_checkpoint(asked: str | None, folder: str, subcommand: str, mode: str =
 
 
 def check_restart(folder: Path, asked: str) -> None:
-    """Say that a run starts from the beginning, and refuse where that would cost a checkpoint.
+    """Report that a run starts from the beginning, and refuse if that would cost a checkpoint.
 
     A run that is killed at the end of its first epoch may leave a ``best`` without a ``last``: it starts again.
 
@@ -221,11 +221,11 @@ def check_restart(folder: Path, asked: str) -> None:
     later = [path for path in others if read_checkpoint(path).get("epoch", 0) > 0]
     if later:
         raise ValueError(
-            f"{folder} holds {later[0].name} but no {asked}.ckpt to go on from. Go on from that one by --ckpt_path "
-            f"{later[0]}, or start a new run elsewhere by --trainer.default_root_dir DIR."
+            f"{folder} holds {later[0].name} but no {asked}.ckpt to resume from. Resume with --ckpt_path {later[0]}, "
+            "or start a new run elsewhere with --trainer.default_root_dir DIR."
         )
     if others:
-        print(f"No {asked}.ckpt in {folder}: the run was stopped in its first epoch, and starts again.")
+        print(f"No {asked}.ckpt in {folder}: the run was stopped in its first epoch and starts again.")
 
 
 def _age(path: Path) -> float:
@@ -233,7 +233,7 @@ def _age(path: Path) -> float:
 
 
 def _score(mode: str) -> Callable[[Path], float]:
-    """How good the monitored score is that a checkpoint was saved with; its age tells nothing, files may be moved."""
+    """Sort key by the score that a checkpoint was saved with; file times are unreliable, files may be moved."""
     sign = -1 if mode == "min" else 1
 
     def score(path: Path) -> float:
@@ -245,7 +245,7 @@ def _score(mode: str) -> Callable[[Path], float]:
 
 
 def check_owner() -> None:
-    """Refuse to run where another distribution installs a package called ``heads`` as well.
+    """Refuse to run if another distribution also installs a package called ``heads``.
 
     Raises:
         ValueError: Both are installed; one has overwritten files of the other.
@@ -259,7 +259,7 @@ def run(command: str, arguments: list[str]) -> None:
     """Run one of Lightning's subcommands.
 
     Raises:
-        ValueError: What was asked for cannot be done.
+        ValueError: The arguments, the config or a checkpoint cannot be used.
     """
     check_owner()
     safe = FLAG in arguments
@@ -274,9 +274,9 @@ def run(command: str, arguments: list[str]) -> None:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     warnings.filterwarnings("ignore", message=BAREBONES)
     own = sys.argv
-    # LightningCLI reads its arguments there, and for several devices starts the script of that name again
+    # LightningCLI reads its arguments there, and starts the script of that name again for each further device
     sys.argv = [own[0], command, *arguments]
-    hint = "; fit --ckpt_path last goes on from the last finished epoch" if command == "fit" else ""
+    hint = "; fit --ckpt_path last resumes from the last finished epoch" if command == "fit" else ""
     try:
         with ends_on_sigterm(hint), ExitStack() as held:
             cli = DenseCLI(
@@ -292,10 +292,10 @@ def run(command: str, arguments: list[str]) -> None:
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
-    except MisconfigurationException as error:  # an accelerator that is not there, and the like
+    except MisconfigurationException as error:  # such as a missing accelerator
         raise ValueError(str(error)) from error
     except SystemExit as error:
-        if error.code == 1:  # how Lightning leaves after Ctrl-C
+        if error.code == 1:  # Lightning's exit status after Ctrl-C
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -304,16 +304,16 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _report(command: str, cli: DenseCLI) -> None:
-    """Say where a finished fit has left its checkpoint, and what to type next."""
+    """Print where a finished fit has left its checkpoint, and the next command."""
     saver = cli.trainer.checkpoint_callback
     if command != "fit" or not isinstance(saver, ModelCheckpoint) or not cli.trainer.is_global_zero:
         return
     if cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
-        print("The smoke run went through; it leaves no checkpoint.")
+        print("The smoke run passed; it leaves no checkpoint.")
         return
     if not saver.best_model_path and saver.last_model_path:
-        print(f"Nothing was validated, so there is no best checkpoint; the last one: {saver.last_model_path}")
+        print(f"No validation was run, so there is no best checkpoint; the last one: {saver.last_model_path}")
     if saver.best_model_path:
-        score = saver.best_model_score  # a spawned process does not hand it over
+        score = saver.best_model_score  # None if a spawned process has trained
         print(f"Best {saver.monitor}{'' if score is None else f' {float(score):.4f}'}: {saver.best_model_path}")
         print("Next: siglip2 test, with the same arguments and --ckpt_path best")

@@ -98,8 +98,8 @@ def test_pca_takes_the_images_own_sizes(photos, naflex, tmp_path, capsys, monkey
     ("arguments", "message"),
     [
         (["--max-patches", "0"], "--max-patches is 0; expected at least 1"),
-        (["--max-patches", "9", "--size", "64"], "--max-patches is 9 and --size [64]"),
-        (["--max-patches", "9", "--model", "FIXED"], "is no NaFlex checkpoint"),
+        (["--max-patches", "9", "--size", "64"], "--max-patches is 9 and --size is [64]; expected only one"),
+        (["--max-patches", "9", "--model", "FIXED"], "is not a NaFlex checkpoint"),
     ],
 )
 def test_a_budget_that_says_nothing_is_refused(photos, naflex, checkpoint, tmp_path, capsys, arguments, message):

@@ -18,7 +18,9 @@ with locked(Path(sys.argv[1])):
 def test_a_folder_is_held_by_one_run_and_freed_at_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
     with locked(tmp_path / "run"):
-        with pytest.raises(ValueError, match=r"Another run trains in .*run\. Wait for its end, or start this one else"):
+        with pytest.raises(
+            ValueError, match=r"Another run trains in .*run\. Wait until it ends, or start this one else"
+        ):
             locked(tmp_path / "run").__enter__()
         with locked(tmp_path / "other"):
             pass

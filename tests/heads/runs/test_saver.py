@@ -106,5 +106,5 @@ def test_the_state_has_the_name_that_older_checkpoints_use(fit):
 
 
 def test_last_is_no_link(tmp_path):
-    with pytest.raises(ValueError, match="last is a file of its own"):
+    with pytest.raises(ValueError, match="last is always a separate file"):
         RunCheckpoint(tmp_path, save_last="link")

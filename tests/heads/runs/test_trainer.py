@@ -435,7 +435,7 @@ def test_a_terminated_run_does_not_end_as_if_it_were_finished(config, tmp_path, 
     os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: the workers get it as well
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 143, error
-    assert "siglip2: terminated; fit --ckpt_path last goes on" in error and "Traceback" not in error
+    assert "siglip2: terminated; fit --ckpt_path last resumes" in error and "Traceback" not in error
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} <= {"best.ckpt", "last.ckpt"}
 
 
@@ -456,9 +456,7 @@ def test_a_best_without_a_last_is_not_overwritten(config, tmp_path, capsys):
     (folder / "last.ckpt").unlink()
     before = (folder / "best.ckpt").read_bytes()
     assert main(["fit", "--config", config(), "--ckpt_path", "last"]) == 2
-    assert (
-        "holds best.ckpt but no last.ckpt to go on from. Go on from that one by --ckpt_path" in capsys.readouterr().err
-    )
+    assert "holds best.ckpt but no last.ckpt to resume from. Resume with --ckpt_path" in capsys.readouterr().err
     assert (folder / "best.ckpt").read_bytes() == before
 
 
