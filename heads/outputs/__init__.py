@@ -1,1 +1,1 @@
-"""What runs write for people and programs: results, predictions, pictures."""
+"""Files that runs write: results, predictions and pictures."""

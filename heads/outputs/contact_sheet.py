@@ -1,16 +1,16 @@
-"""Pictures side by side on one sheet: an image beside what was found in it."""
+"""Pictures side by side on one sheet: images next to their predictions."""
 
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-_GAP = 4
+_GAP = 4  # between pictures [px]
 _TITLE = 24  # height of the line of titles, and of the legend [px]
 
 
 def picture(pixels: Tensor) -> Image.Image:
-    """A tensor ``(3, H, W)``, uint8 or in [0, 1], as an image."""
+    """Convert a tensor ``(3, H, W)``, uint8 or in [0, 1], to an image."""
     bytes_ = pixels if pixels.dtype.is_floating_point is False else (pixels * 255).round().byte()
     return Image.fromarray(bytes_.permute(1, 2, 0).cpu().numpy())
 
@@ -22,15 +22,15 @@ def sheet(
     titles: Sequence[str] = (),
     legend: Mapping[str, list[int]] | None = None,
 ) -> Image.Image:
-    """One row an image, all at the size of the row's first picture when that is ``height`` high.
+    """One row per image; all its pictures have the size of the first one when that is ``height`` high.
 
-    What is smaller than that is enlarged cell by cell, what is larger is smoothed.
+    Smaller pictures are enlarged with nearest-neighbour sampling, larger ones are reduced with smoothing.
 
     Args:
-        rows: Pictures.
-        height: Of each row [px].
-        titles: Of the columns; they are as wide as the first row's pictures.
-        legend: Names with colours, below the rows.
+        rows: Pictures of each row.
+        height: Height of each row [px].
+        titles: Titles of the columns, which are as wide as the first row's pictures.
+        legend: Class names with colours, below the rows.
     """
     drawn = [_row(row, height) for row in rows]
     top, bottom = _TITLE if titles else 0, _TITLE if legend else 0

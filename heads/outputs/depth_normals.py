@@ -1,4 +1,4 @@
-"""Depth and normals as files: numbers for programs, colours for people."""
+"""Depth and normals as files: arrays for programs, coloured pictures for people."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ from .encoded import write_array, write_picture
 
 _MILLIMETRES, _KITTI = 1000, 256  # steps per metre: NYU's and KITTI's
 _LARGEST = 2**16 - 1
-_NEAR_IS_LOW, _NEAR_IS_HIGH = "magma_r", "magma"  # near is bright: depth, and inverse depth
+_NEAR_IS_LOW, _NEAR_IS_HIGH = "magma_r", "magma"  # near is bright, for depth and for inverse depth
 _BAR = 24  # height of the scale bar [px]
 
 
 def write_depth(depth: Tensor, far: float | None, folder: Path, name: str) -> None:
     """Write ``depth/NAME.npy``, ``depth/NAME.png`` and ``colours/NAME.png`` below a folder.
 
-    The PNG has 16 bits: metres times a scale, which is 1000 (as in NYU), or 256 (as in KITTI) where 1000 has no room
-    for the farthest depth; the text chunk ``depth_scale`` says which. Relative depth has none.
+    The depth PNG has 16 bits: metres times a scale of 1000 (as in NYU), or of 256 (as in KITTI) if ``far`` times 1000
+    exceeds 16 bits; the text chunk ``depth_scale`` holds the scale. Relative depth has no depth PNG.
 
     Args:
         depth: Depth [m], or relative inverse depth, ``(H, W)``.
-        far: The farthest depth there can be [m]; ``None`` for relative depth.
+        far: Largest possible depth [m]; ``None`` for relative depth.
         folder: Folder to write below.
-        name: Of the files, without suffix.
+        name: Name of the files, without suffix.
 
     Raises:
         ValueError: A file cannot be written.
@@ -48,7 +48,7 @@ def write_normals(normals: Tensor, folder: Path, name: str) -> None:
     Args:
         normals: Unit normals ``(3, H, W)``.
         folder: Folder to write below.
-        name: Of the files, without suffix.
+        name: Name of the files, without suffix.
 
     Raises:
         ValueError: A file cannot be written.
@@ -59,13 +59,13 @@ def write_normals(normals: Tensor, folder: Path, name: str) -> None:
 
 
 def depth_picture(depth: np.ndarray, unit: str) -> Image.Image:
-    """Depth ``(H, W)`` in colours from its smallest to its largest value, with a scale bar below.
+    """Colour depth ``(H, W)`` from its smallest to its largest value, with a scale bar below.
 
-    Without a unit it is inverse depth; near is bright in both.
+    An empty unit means inverse depth; near is bright in both.
     """
     palette = _NEAR_IS_LOW if unit else _NEAR_IS_HIGH
     low, high = float(depth.min()), float(depth.max())
-    colours = _coloured((depth - low) / (high - low or 1), palette)
+    colours = _coloured((depth - low) / (high - low or 1), palette)  # or 1: a constant map has no range
     font = ImageFont.load_default(_BAR - 10)
     texts = [f"{value:.3g} {unit}".strip() for value in (low, high)]
     measure = ImageDraw.Draw(Image.new("L", (1, 1))).textlength
@@ -84,11 +84,12 @@ def depth_picture(depth: np.ndarray, unit: str) -> Image.Image:
 
 def normals_picture(normals: np.ndarray) -> Image.Image:
     """Normals ``(3, H, W)`` as red (to the right), green (up) and blue (towards the camera), each from -1 to 1."""
+    # y points down and z away from the camera in the normals, up and towards it in the colours
     towards = normals * np.array([1, -1, -1], dtype=normals.dtype)[:, None, None]
     return Image.fromarray(np.rint((towards.transpose(1, 2, 0) + 1) * 127.5).clip(0, 255).astype(np.uint8))
 
 
 def _coloured(share: np.ndarray, palette: str) -> np.ndarray:
-    """Shares from 0 to 1 as uint8 RGB."""
+    """Map values in [0, 1] to uint8 RGB."""
     colours: np.ndarray = matplotlib.colormaps[palette](share, bytes=True)
     return np.ascontiguousarray(colours[..., :3])

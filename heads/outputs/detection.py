@@ -1,4 +1,4 @@
-"""What `siglip2 predict` writes of detections: drawings, and one json in COCO's format."""
+"""The detections that `siglip2 predict` writes: drawings, and one JSON file in COCO's format."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class DetectionFiles:
         self._photos: list[tuple[str, dict[str, Any]]] = []
 
     def write(self, found: dict[str, Any], photo: Path, folder: Path, drawing: Drawing) -> None:
-        """``drawings/NAME.jpg``; what was found is kept for ``detections.json``.
+        """Write ``drawings/NAME.jpg``, and keep the detections for ``detections.json``.
 
         Raises:
             ValueError: A file cannot be written.
@@ -43,7 +43,7 @@ class DetectionFiles:
         self._photos.append((photo.name, found))
 
     def write_together(self, folder: Path) -> None:
-        """``detections.json``, of all processes, each of which writes the same.
+        """Write ``detections.json`` with the detections of all processes; each process writes the same file.
 
         Raises:
             ValueError: The file cannot be written.
@@ -55,10 +55,10 @@ class DetectionFiles:
 
 
 def coco_dataset(photos: Sequence[tuple[str, dict[str, Any]]], names: Sequence[str]) -> dict[str, Any]:
-    """Photographs and what was found in them as a data set of COCO's format, whose annotations have a score.
+    """Photographs and their detections as a dataset in COCO's format, whose annotations have a score.
 
     Args:
-        photos: File names, and what :func:`heads.outputs.detection_entries.original` returns of each.
+        photos: File names, each with the result of :func:`heads.outputs.detection_entries.original`.
         names: The classes; their ids are 1, 2 and so on.
     """
     images: list[Entry] = []
@@ -77,7 +77,7 @@ def coco_dataset(photos: Sequence[tuple[str, dict[str, Any]]], names: Sequence[s
 def draw(
     found: dict[str, Any], photo: Image.Image, colours: Mapping[str, Sequence[int]], drawing: Drawing
 ) -> Image.Image:
-    """A photograph with boxes, names, scores and masks, those with the highest scores on top."""
+    """Draw boxes, names, scores and masks on a photograph, the highest scores on top."""
     shown = [i for i, score in enumerate(found["scores"].tolist()) if score >= drawing.threshold][::-1]
     names, rgb = list(colours), np.array(list(colours.values()), dtype=np.uint8)
     labels = found["labels"].tolist()
@@ -94,7 +94,7 @@ def draw(
     for i in shown:
         left, top, right, bottom = found["boxes"][i].tolist()
         colour = tuple(rgb[labels[i]].tolist())
-        last = max(left, right - 1), max(top, bottom - 1)  # Pillow draws the last pixel, the box ends behind it
+        last = max(left, right - 1), max(top, bottom - 1)  # Pillow includes the last pixel, a box excludes it
         pen.rectangle((left, top, *last), outline=colour, width=width)
         text = f"{' '.join(names[labels[i]].split())} {found['scores'][i].item():.2f}"  # Pillow anchors one line only
         left = max(0, min(left, photo.width - pen.textlength(text, font=font)))

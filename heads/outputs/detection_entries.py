@@ -1,4 +1,4 @@
-"""From what a detector finds in the batch's pixels to boxes and masks of the original image, and to COCO's entries."""
+"""Detections from the batch's pixels to the original image's, and from there to COCO's entries."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from ..geometry.record import Geometry
 
 
 def original(found: Found, geometry: Geometry) -> dict[str, Any]:
-    """What was found in an image, on the CPU and in the pixels of the original.
+    """Move the detections of an image to the CPU and to the pixels of the original.
 
     Args:
-        found: In the pixels of the image as the network saw it.
-        geometry: How that came from the original.
+        found: Detections in the pixels of the network's input.
+        geometry: Mapping from the original to the network's input.
 
     Returns:
         ``boxes`` float32 ``(K, 4)`` xyxy [px] clipped to the image, ``scores``, ``labels``, ``size`` (height and width
-        [px]), and where there are masks ``segmentations``, an RLE each.
+        [px]), and ``segmentations``, one RLE each, if there are masks.
     """
     height, width = geometry.original_size
     limits = torch.tensor([width, height, width, height], dtype=torch.float64)
@@ -34,10 +34,10 @@ def original(found: Found, geometry: Geometry) -> dict[str, Any]:
 
 
 def entries_of(found: dict[str, Any], image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """What :func:`original` returns as entries of COCO's result file.
+    """Convert the result of :func:`original` to entries of COCO's result file.
 
     Args:
-        found: In an image.
+        found: Result of :func:`original` for an image.
         image_id: Id of the image.
         category_ids: Id of each class, in the order of the labels.
     """

@@ -13,12 +13,12 @@ from siglip2_backbone.files import whole_file
 def write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
     """Write a picture in the format of the name's suffix.
 
-    It is encoded in memory: where a disk takes only a part of the bytes, Pillow's encoders go on as if it had all.
+    It is encoded in memory first: Pillow's encoders do not notice when a full disk takes only a part of the bytes.
 
     Args:
         picture: The picture.
         path: The file.
-        **options: Of Pillow's encoder, such as ``quality``.
+        **options: Options of Pillow's encoder, such as ``quality``.
 
     Raises:
         ValueError: The file cannot be written.
@@ -30,7 +30,7 @@ def write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
 
 
 def write_array(values: np.ndarray, path: Path) -> None:
-    """Write a .npy file; encoded in memory, because numpy does not notice either that the last bytes are lost.
+    """Write a .npy file, encoded in memory first: numpy does not notice lost bytes either.
 
     Raises:
         ValueError: The file cannot be written.

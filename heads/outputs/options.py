@@ -1,4 +1,4 @@
-"""How what was found is drawn over a photograph."""
+"""Options for drawing predictions over a photograph."""
 
 from dataclasses import dataclass
 
@@ -20,4 +20,4 @@ class Drawing:
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1 or not 0 <= self.threshold <= 1:
-            raise ValueError(f"opacity is {self.opacity}, threshold {self.threshold}; expected 0 to 1.")
+            raise ValueError(f"opacity is {self.opacity}, threshold {self.threshold}; expected 0 to 1 for both.")

@@ -1,4 +1,4 @@
-"""The picture of dense features: their first three principal components as red, green and blue."""
+"""Dense features as a picture: their first three principal components as red, green and blue."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ _OUTLIER = 5.0  # robust standard deviations of the token norm
 def pca_colours(maps: Sequence[Tensor]) -> list[Tensor]:
     """First three principal components of all maps together, each component scaled to [0, 1].
 
-    Tokens whose norm lies far from the median (more than 5 x 1.4826 x the median deviation) do not count in the fit:
-    SigLIP 2 has a few outlier tokens that would take the first component. Colours are cut at the 1st and 99th
+    Tokens whose norm is far from the median (more than 5 x 1.4826 x the median deviation) are left out of the fit:
+    SigLIP 2 has a few outlier tokens that would dominate the first component. Colours are clipped at the 1st and 99th
     percentile.
 
     Args:
-        maps: Maps ``(D, rows, columns)`` with one D; rows and columns may differ.
+        maps: Feature maps ``(D, rows, columns)`` with the same D; rows and columns may differ.
 
     Returns:
         Colours ``(3, rows, columns)`` in [0, 1], one for each map.
@@ -27,7 +27,7 @@ def pca_colours(maps: Sequence[Tensor]) -> list[Tensor]:
     tokens = torch.cat([m.flatten(1).T for m in maps]).double()  # (N, D)
     if tokens.shape[1] < 3 or not tokens.isfinite().all():
         raise ValueError(
-            f"Maps of {tokens.shape[1]} channels, or with values that are not finite; expected at least 3."
+            f"Feature maps have {tokens.shape[1]} channels, or non-finite values; expected at least 3 channels."
         )
     usual = _usual(tokens)
     mean = usual.mean(dim=0)
@@ -40,7 +40,8 @@ def pca_colours(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _usual(tokens: Tensor) -> Tensor:
-    """Tokens without those of outlying norm."""
+    """Leave out the tokens with an outlying norm."""
+    # 1.4826 x the median absolute deviation estimates the standard deviation, robustly to outliers
     deviation = (tokens.norm(dim=1) - tokens.norm(dim=1).median()).abs()
     limit = _OUTLIER * 1.4826 * deviation.median()
     return tokens[deviation <= limit] if limit > 0 else tokens
@@ -48,7 +49,7 @@ def _usual(tokens: Tensor) -> Tensor:
 
 def _components(centred: Tensor) -> Tensor:
     """First three eigenvectors ``(D, 3)`` of the covariance, signs fixed so that the largest entry is positive."""
-    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :3]
+    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :3]  # eigh sorts in ascending order
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     fixed: Tensor = vectors * vectors.gather(0, largest).sign()
     return fixed

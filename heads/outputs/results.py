@@ -1,4 +1,4 @@
-"""The result file: what was measured, how, with which versions and on which weights."""
+"""The result file: scores, protocol, versions and weights."""
 
 import json
 import math
@@ -19,17 +19,17 @@ from siglip2_backbone.json_files import read_json
 from ..training.distributed import union
 
 RESULTS = "results.json"
-_MOST_ROWS = 200  # of a table that is printed
+_MOST_ROWS = 200  # longer tables are not printed
 _VERSIONS = ("siglip2-backbone", "torch", "torchvision", "timm", "transformers", "lightning", "torchmetrics")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published figure to set the own one beside.
+    """A published score to compare yours with.
 
     Args:
-        metric: Name of the score, as in mIoU.
-        value: The figure as printed: a share in per cent, anything else in its unit.
+        metric: Name of the score, such as mIoU.
+        value: The score as printed: a share in per cent, anything else in its unit.
         source: Paper and table.
     """
 
@@ -42,24 +42,24 @@ class ResultWriter(Callback):
     """Writes ``results.json`` below the trainer's default_root_dir at the end of a test, and prints the scores.
 
     Args:
-        published: A figure to compare with: its metric, value and source; or several, as of boxes and masks.
+        published: A score to compare with (metric, value and source), or several, such as box AP and mask AP.
     """
 
     def __init__(self, published: Published | list[Published] | None = None) -> None:
         self.published = [published] if isinstance(published, Published) else list(published or ())
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write and print."""
-        task: Any = pl_module  # one with tables, units and a protocol
+        """Write the result file and print the scores."""
+        task: Any = pl_module  # has tables, units and a protocol
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        skipped = union(data.skipped.get("test", ()))  # of all processes, before only one goes on
+        skipped = union(data.skipped.get("test", ()))  # a collective call, so before the other processes return
         if not trainer.is_global_zero:
             return
         result = collect(trainer, task) | {"skipped": skipped}
         limit = trainer.limit_test_batches  # 1.0 is all batches, 1 is one; fast_dev_run sets it, too
         if not (isinstance(limit, float) and limit == 1.0):
             _print(result, task, None, data.skips)
-            print(f"A part of the split was tested: {RESULTS} is left as it was.")
+            print(f"Only a part of the split was tested: {RESULTS} is left unchanged.")
             return
         if self.published:
             result["published"] = [_compared(p, result, task.units.get(p.metric, "")) for p in self.published]
@@ -71,7 +71,7 @@ class ResultWriter(Callback):
 
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
-    """Everything that another number must agree in before the two can be compared, as plain data."""
+    """The scores, and everything that must agree before two scores can be compared, as plain data."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     trained = task.checkpointing.trained_with or dict(task.hparams)
     tables = {
@@ -92,17 +92,17 @@ def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
 
 
 def finite(value: float | None) -> float | None:
-    """JSON has no NaN: a class that does not occur has no score."""
+    """The value if it is finite, else ``None``: JSON has no NaN, the score of a class that does not occur."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def result_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The result file of exactly this checkpoint, if it lies in the run's folder or beside the checkpoint."""
+    """The result file of exactly this checkpoint, if it is in the run's folder or next to the checkpoint."""
     for folder in (checkpoint.resolve().parent.parent, checkpoint.resolve().parent):
         try:
             result = read_json(folder / RESULTS)
             tested = result["checkpoint_sha256"]
-        except (OSError, ValueError, KeyError, TypeError):  # none there, or something else of that name
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or another file of that name
             continue
         if tested == file_sha256(checkpoint):
             return dict(result)
@@ -110,7 +110,7 @@ def result_of(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[str, Any]:
-    """The published figure, the own one less it, and whether both are of the whole split."""
+    """The published score, your score minus it, and whether your score is of the whole split."""
     own, protocol = result["metrics"].get(published.metric), result["protocol"]
     whole = protocol["images"] == protocol.get("images_published", protocol["images"]) and not result["skipped"]
     difference = None if own is None else (100 * own if unit == "%" else own) - published.value
@@ -118,7 +118,7 @@ def _compared(published: Published, result: dict[str, Any], unit: str) -> dict[s
 
 
 def _print(result: dict[str, Any], task: Any, path: Path | None, skips: str) -> None:
-    """The scores, the task's tables, and the score that it goes by; ``path`` is the file that has them, if there is."""
+    """Print the scores, the task's tables and its monitored score; ``path`` is the result file, if one was written."""
     see = f", see {path}" if path else ""
     console, scores = Console(markup=False, emoji=False), result["metrics"]  # names of classes are as they are
     for title, rows in ({"score": {name: {"": v} for name, v in scores.items()}} | task.tested.tables).items():
@@ -142,14 +142,14 @@ def _print(result: dict[str, Any], task: Any, path: Path | None, skips: str) -> 
 
 
 def _shown(value: float | None, unit: str, digits: int) -> str:
-    """A share in per cent, anything else as it is."""
+    """Format a share in per cent, anything else unchanged."""
     if value is None:
         return "-"
     return f"{100 * value:.{min(digits, 2)}f}" if unit == "%" else f"{value:.{digits}f}"
 
 
 def _comparison(result: dict[str, Any], units: Mapping[str, str], skips: str) -> Table:
-    """The own figures beside the published ones."""
+    """Your scores next to the published ones."""
     protocol, skipped = result["protocol"], len(result["skipped"])
     counted = protocol["images"] - (skipped if skips == "images" else 0)
     without = f" without {skipped} {skips}" if skipped and skips != "images" else ""

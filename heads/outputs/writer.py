@@ -1,4 +1,4 @@
-"""Write what `siglip2 predict` finds: the files that the task makes of each image."""
+"""Write the predictions of `siglip2 predict` in the files that the task defines."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ from .options import Drawing
 
 
 class PredictionWriter(Callback):
-    """Writes what a task found in each image at its original size, in folders by kind.
+    """Writes the predictions for each image at its original size, in folders by kind.
 
-    Segmentation: ``labels/NAME.png`` (palette PNG of class indices), ``overlays/NAME.jpg``, and if asked for
+    Segmentation: ``labels/NAME.png`` (palette PNG of class indices), ``overlays/NAME.jpg``, and optionally
     ``scores/NAME.npy`` (class probabilities); depth and normals: see :mod:`heads.outputs.depth_normals`; detection:
     ``detections.json`` and ``drawings/NAME.jpg``.
 
     Args:
         output_dir: Folder to write to; ``predictions`` below the trainer's default_root_dir if not given.
         opacity: Weight of the class colours over the photograph, from 0 to 1.
-        threshold: Lowest score of a box that is drawn; ``detections.json`` has all of them.
-        scores: Also write the class probabilities of every pixel, float16 ``(C, H, W)``: 2 bytes a class and pixel.
+        threshold: Lowest score of a box that is drawn; ``detections.json`` has all boxes.
+        scores: Also write the class probabilities of every pixel, float16 ``(C, H, W)``: 2 bytes per class and pixel.
 
     Raises:
         ValueError: ``opacity`` or ``threshold`` is not in [0, 1], or the task has no scores to write.
@@ -60,7 +60,7 @@ class PredictionWriter(Callback):
                 task.write_class_probabilities(prediction, geometry, photo, folder)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what belongs to all images together, and say where the files are."""
+        """Write the files for all images together, and print their folder."""
         task: Any = pl_module
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return

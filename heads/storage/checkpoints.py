@@ -1,4 +1,4 @@
-"""Checkpoints as files: written whole or not at all, and read without running anything that is in them."""
+"""Checkpoint files: written whole or not at all, and read without executing code in them."""
 
 import warnings
 import zipfile
@@ -12,44 +12,44 @@ from siglip2_backbone.files import whole_file
 
 from ..tasks.checkpointing import CARD
 
-_HANDED_OVER = ".temp.ckpt"  # by the launcher of the strategies ddp_spawn, ddp_fork and ddp_notebook, when a fit ends
+_HANDED_OVER = ".temp.ckpt"  # written by the launcher of ddp_spawn, ddp_fork and ddp_notebook when a fit ends
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """How the command line's trainer writes and reads checkpoints.
+    """Writes and reads the checkpoints of the command line's trainer.
 
-    Lightning's own (2.6) writes to the system's temporary folder and moves the file from there: where that is another
-    file system, moving means copying, and a run that is killed meanwhile leaves half a checkpoint.
+    Lightning (2.6) writes to the system's temporary folder and moves the file from there. On another file system,
+    moving means copying, and a run that is killed meanwhile leaves half a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write beside ``path`` and rename."""
+        """Write a temporary file next to ``path`` and rename it."""
         with whole_file(Path(path)) as partial:
             try:
                 torch.save(checkpoint, partial)
-            except RuntimeError as error:  # how torch's zip writer says that the disk is full
+            except RuntimeError as error:  # torch's zip writer raises it when the disk is full
                 raise OSError(str(error).splitlines()[0]) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See :func:`read_checkpoint`. A spawned process hands its weights over in a file without a card."""
+        """See :func:`read_checkpoint`. A spawned process returns its weights in a file without a card."""
         return read_checkpoint(Path(path), carded=Path(path).name != _HANDED_OVER)
 
 
 def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
-    """A checkpoint of a training run, on the CPU.
+    """Read a checkpoint of a training run to the CPU.
 
     Args:
         path: The file.
-        carded: It must have the card of a task.
+        carded: Whether it must have the card of a task.
 
     Raises:
-        ValueError: The file is missing, damaged, not ours, or holds more than tensors and plain data.
+        ValueError: The file is missing, damaged, not of this library, or holds more than tensors and plain data.
     """
     if path.is_dir() or path.suffix == ".safetensors":
         raise ValueError(
-            f"{path} is no checkpoint of a training run; expected a .ckpt file. In Python, heads.load "
+            f"{path} is not a checkpoint of a training run; expected a .ckpt file. In Python, heads.load "
             "takes an exported head's folder."
         )
     if not path.is_file():
@@ -61,8 +61,8 @@ def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, and advises to run what is in the file
         raise ValueError(
-            f"{path} is no readable checkpoint: it is damaged or cut off, or it holds code, which is not run. Pass a "
-            "checkpoint that `siglip2 fit` wrote, or copy it again."
+            f"{path} is not a readable checkpoint: it is damaged or truncated, or holds code, which is never run. Pass "
+            "a checkpoint that `siglip2 fit` wrote, or copy it again."
         ) from error
     if not isinstance(checkpoint, dict) or (carded and CARD not in checkpoint):
         raise ValueError(f"{path} was not written by this library: it has no card. Pass a checkpoint of `siglip2 fit`.")
@@ -70,19 +70,19 @@ def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Compare the content with the archive's checksums, which torch (2.14) writes and does not look at.
+    """Compare the content with the archive's checksums, which torch (2.14) writes but does not check.
 
     Raises:
-        zipfile.BadZipFile: They differ, or the archive is not as torch writes it.
+        zipfile.BadZipFile: A checksum differs, or the archive is not as torch writes it.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         names = {member.filename for member in members}
         packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        # the mark of a folder, one bit, for which torch leaves the tensor's memory as it was
+        # a flipped bit can mark a member as a folder, for which torch leaves the tensor's memory uninitialised
         folders = any(member.is_dir() or member.external_attr & 0x10 for member in members)
         unpacked = sum(member.file_size for member in members)
         if len(names) < len(members) or packed or folders or unpacked > path.stat().st_size:
-            raise zipfile.BadZipFile("a member is there twice, compressed, a folder, or larger than the file")
+            raise zipfile.BadZipFile("a member is duplicated, compressed, a folder, or larger than the file")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} differs from its checksum")

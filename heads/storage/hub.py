@@ -1,4 +1,4 @@
-"""Put an exported head on the Hugging Face hub, where ``heads.load`` finds it by its id."""
+"""Upload an exported head to the Hugging Face hub, where ``heads.load`` finds it by its id."""
 
 import json
 import shutil
@@ -16,21 +16,21 @@ _MESSAGE = "Upload a head of siglip2-backbone"
 
 
 def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
-    """Upload ``head.safetensors``, ``head.json`` and ``README.md`` in one commit, and nothing else of the folder.
+    """Upload only ``head.safetensors``, ``head.json`` and ``README.md`` of a folder, in one commit.
 
-    Nothing that is uploaded has a path of this machine, see :func:`heads.storage.shared_card.without_paths`.
+    The uploaded files contain no local paths, see :func:`heads.storage.shared_card.without_paths`.
 
     Args:
         directory: A directory that ``export`` wrote.
-        repository: ``owner/name``; made if it is not there.
-        private: Only you, or your organisation, can see it.
+        repository: ``owner/name``; created if missing.
+        private: Make a new repository visible only to you or your organisation.
 
     Returns:
         The address of the repository.
 
     Raises:
-        ValueError: The directory is no whole export, nobody is logged in, the hub refuses or cannot be reached, or a
-            private repository is asked for and the one that is there is public.
+        ValueError: The export is incomplete, you are not logged in, the hub refuses or cannot be reached, or
+            ``private`` is set and the repository already exists and is public.
     """
     from huggingface_hub import HfApi
 
@@ -44,25 +44,25 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     try:
         api = HfApi(token=token)
         address = str(api.create_repo(repository, private=private, exist_ok=True))
-        public = private and not api.repo_info(repository).private  # one that was there stays what it was
+        public = private and not api.repo_info(repository).private  # an existing one keeps its visibility
         if not public:
             with tempfile.TemporaryDirectory() as copy:
                 _copy(folder, Path(copy))
                 api.upload_folder(
                     repo_id=repository, folder_path=Path(copy), allow_patterns=list(FILES), commit_message=_MESSAGE
                 )
-    except Exception as error:  # of the hub or of whatever transport library this version has
-        # the chain would show the request, and with it the token
+    except Exception as error:  # from the hub or the transport library, which differs between versions
+        # a chained traceback would show the request, and with it the token
         raise ValueError(f"Pushing to {repository} failed: {_reason(error, token)}") from None
     if public:
         raise ValueError(
-            f"{repository} is there already, and public. Make it private on its page, or use another name."
+            f"{repository} already exists and is public. Make it private on its page, or use another name."
         )
     return address
 
 
 def _copy(folder: Path, copy: Path) -> None:
-    """The files of an export, without a path of this machine, which exports of earlier versions may have."""
+    """Copy an export without local paths, which exports of earlier versions may contain."""
     for name in FILES:
         shutil.copyfile(folder / name, copy / name)
     card = read_json(copy / DESCRIPTION)
@@ -77,18 +77,18 @@ def _token() -> str:
 
     token = get_token()
     if token is None:
-        raise ValueError("Nobody is logged in to the hub. Run `hf auth login`, or set HF_TOKEN to a write token.")
+        raise ValueError("Not logged in to the hub. Run `hf auth login`, or set HF_TOKEN to a write token.")
     return str(token)
 
 
 def _reason(error: Exception, token: str) -> str:
-    """What went wrong in one line, without the token, and what to do."""
+    """The error in one line, without the token, and the remedy."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     lines = str(error).replace(token, "***").split("\n")
     said = next((line.strip() for line in lines if line.strip()), type(error).__name__).rstrip(".")
     if isinstance(error, HfHubHTTPError):
-        return f"{said}. Check the name, and that your token may write there."
+        return f"{said}. Check the name and your token's write permission."
     if isinstance(error, OfflineModeIsEnabled):
         return f"{said}. Unset HF_HUB_OFFLINE."
-    return f"{said}. Check the connection and run it again; what is on the hub is as it was, or whole."
+    return f"{said}. Check the connection and run it again; the hub has either the old files or all new ones."

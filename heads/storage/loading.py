@@ -1,6 +1,6 @@
-"""Heads as files: export, and load from an exported head, here or on the hub, or from a training checkpoint.
+"""Export heads, and load them from an export, local or on the hub, or from a training checkpoint.
 
-Nothing in a file is executed.
+No code in a file is executed.
 """
 
 import json
@@ -36,7 +36,7 @@ TASKS: dict[str, type[HeadTask]] = {
     task.task: task for task in (SegmentationTask, DepthTask, NormalsTask, DetectionTask)
 }
 FILES = WEIGHTS, DESCRIPTION, PAGE = "head.safetensors", "head.json", "README.md"
-_NO_ID = {".ckpt", ".safetensors", ".json", ".pt", ".pth", ".bin"}  # what ends so was meant as a path
+_NO_ID = {".ckpt", ".safetensors", ".json", ".pt", ".pth", ".bin"}  # suffixes of a path, not of a hub id
 
 
 def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> Any:
@@ -44,14 +44,14 @@ def load(source: str | Path, backbone: str | Path | Extractor | None = None) -> 
 
     Args:
         source: A checkpoint of a training run, a directory that ``export`` wrote, or the Hugging Face id of one that
-            ``push`` uploaded (``owner/name``, or ``owner/name@revision``). A path that exists wins.
-        backbone: Where the backbone's weights are now (path, name or Hugging Face id), or an Extractor that is in use
-            already; by default where they were in training. An export names no path: where the weights lay on a disk,
-            it has to be said where they are, unless they are the published ones of that name.
+            ``push`` uploaded (``owner/name``, or ``owner/name@revision``). An existing path takes precedence.
+        backbone: Location of the backbone's weights (path, name or Hugging Face id), or an existing Extractor; by
+            default the location in training. An export stores no local path: pass the location of weights that were
+            local files, unless they are the published ones of that name.
 
     Raises:
-        ValueError: The file is damaged or not ours, the backbone's weights are not those of the training, or the hub
-            cannot be reached.
+        ValueError: The file is damaged or not of this library, the backbone's weights differ from those in training,
+            or the hub cannot be reached.
     """
     args, card, state = _read(source)
     if card.get("task") not in TASKS:
@@ -63,26 +63,25 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
     """Write the head of a training checkpoint as ``head.safetensors``, ``head.json`` and ``README.md``.
 
     The description holds the task, its arguments and classes, the backbone's name and fingerprint, and the scores on
-    the validation split with their protocol. The scores of a test are added if a ``results.json`` of exactly this
-    checkpoint lies in the run's folder.
+    the validation split with their protocol. Test scores are added if the run's folder has a ``results.json`` of
+    exactly this checkpoint.
 
     Args:
         checkpoint: A checkpoint of a training run.
-        directory: Folder to write to; made if it is not there. An earlier export is replaced, its README.md only if
-            nobody has edited it.
+        directory: Folder to write to; created if missing. An earlier export is replaced if its README.md is unedited.
 
     Returns:
         The path of ``head.safetensors``.
 
     Raises:
-        ValueError: The checkpoint is damaged or not ours, or the files cannot be written; then those of an earlier
-            export are as they were.
+        ValueError: The checkpoint is damaged or not of this library, or the files cannot be written; an earlier
+            export then stays unchanged.
     """
     path = Path(checkpoint).expanduser()
     args, card, state = _read_checkpoint(path)
     directory = Path(directory).expanduser()
     _check_places(directory)
-    with ExitStack() as files:  # each takes its place once all are written
+    with ExitStack() as files:  # each is renamed into place once all are written
         page, description, weights = (
             files.enter_context(whole_file(directory / name)) for name in (PAGE, DESCRIPTION, WEIGHTS)
         )
@@ -94,12 +93,12 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
 
 
 def _plain(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card of a checkpoint as JSON can hold it."""
+    """The card of a checkpoint with values that JSON can hold."""
     return {"protocol": {}} | dict(card) | {"metrics": {k: finite(v) for k, v in card.get("metrics", {}).items()}}
 
 
 def _tested(checkpoint: Path) -> dict[str, Any]:
-    """The scores of a test of exactly this checkpoint, where there are any; only segmentation has classes."""
+    """The test scores of exactly this checkpoint, if any; only segmentation has classes."""
     result = result_of(checkpoint)
     if result is None:
         return {}
@@ -107,10 +106,10 @@ def _tested(checkpoint: Path) -> dict[str, Any]:
 
 
 def _check_places(directory: Path) -> None:
-    """Nothing but an earlier export is in the way of a new one."""
+    """Refuse to replace anything but an earlier, unedited export."""
     for name in (WEIGHTS, DESCRIPTION):
         if (directory / name).exists() and not (directory / name).is_file():
-            raise ValueError(f"{directory / name} is in the way. Move it away, or pass another folder.")
+            raise ValueError(f"{directory / name} is not a file. Move it away, or pass another folder.")
     page = directory / PAGE
     if not page.exists():
         return
@@ -125,7 +124,7 @@ def _check_places(directory: Path) -> None:
 
 
 def _read(source: str | Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
-    """Arguments, card and tensors of what a user names."""
+    """Arguments, card and tensors of a path or Hugging Face id."""
     path = Path(source).expanduser()
     if path.is_dir():
         return read_export(path)
@@ -146,7 +145,7 @@ def _fetch(fetch: Fetch) -> Path:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, Tensor]]:
-    """Arguments, card and tensors of a training checkpoint; of a sweep those of its best head."""
+    """Arguments, card and tensors of a training checkpoint; for a sweep, those of its best head."""
     checkpoint = read_checkpoint(path)
     card, arguments, state = (checkpoint.get(key) for key in (CARD, "hyper_parameters", "state_dict"))
     try:
@@ -164,7 +163,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[s
     """Arguments, card and tensors of an exported head.
 
     Raises:
-        ValueError: A file is missing or damaged, or the files are not of one export.
+        ValueError: A file is missing or damaged, or the files belong to different exports.
     """
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
@@ -172,10 +171,10 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[s
     try:
         card = read_json(folder / DESCRIPTION)
         if card.get("sha256") != file_sha256(folder / WEIGHTS):
-            raise ValueError(f"{DESCRIPTION} is not that of this {WEIGHTS}")
+            raise ValueError(f"{DESCRIPTION} belongs to another {WEIGHTS}")
         state = load_file(folder / WEIGHTS)
         check_stored(card, card.get("arguments"), state)
-        model_card(card)  # has everything
+        model_card(card)  # raises if an entry is missing
         return dict(card["arguments"]), card, state
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds a damaged head ({error}). Export or copy it again.") from error

@@ -1,4 +1,4 @@
-"""The README.md of an exported head: what a page of the Hugging Face hub shows."""
+"""The README.md of an exported head, which the Hugging Face hub shows as its model card."""
 
 import html
 import json
@@ -10,14 +10,15 @@ import yaml
 
 from siglip2_backbone.hub import HUB_ID
 
-# what Markdown, or the hub's additions to it, read as markup; an underscore within a word is none
+# characters that Markdown, or the hub's extensions, read as markup; an underscore within a word is not
 _MARKUP = re.compile(r'[\\`*{}\[\]()#+!|~$:@^=".]|(?<![^\W_])_|_(?![^\W_])')
 
 
 def model_card(card: Mapping[str, Any]) -> str:
-    """Markdown that says what a head is, what was measured and how it is loaded; the same for the same card.
+    """Describe a head, its scores and how to load it, as Markdown that is the same for the same card.
 
-    It names no licence, which is for the owner of the head to choose, and no path of the machine it was trained on.
+    ``export`` and ``push`` rely on that to see whether a page was edited. The page names no licence, which the head's
+    owner has to choose, and no path of the training machine.
 
     Args:
         card: Contents of ``head.json``.
@@ -27,7 +28,7 @@ def model_card(card: Mapping[str, Any]) -> str:
 
 
 def _front_matter(card: Mapping[str, Any]) -> str:
-    """What the hub reads."""
+    """Metadata for the hub."""
     hub_id = _hub_id(card)
     base = {"base_model": hub_id.partition("@")[0]} if hub_id else {}
     known = {"library_name": "siglip2-backbone", **base, "tags": ["siglip2", "dense-features", str(card["task"])]}
@@ -42,10 +43,10 @@ def _hub_id(card: Mapping[str, Any]) -> str | None:
 
 def _introduction(card: Mapping[str, Any]) -> str:
     backbone, tune = card["backbone"], card["reading"]["tune"]
-    tuned = {"full": ", which was trained as well and comes along", "lora": ", with adapters that come along"}
+    tuned = {"full": ", which was trained as well and is included", "lora": ", with adapters that are included"}
     before = " before training" if tune == "full" else ""
     useless = backbone["source"] == "random" and tune != "full"
-    random = " They were random, so the head is of use to nobody else." if useless else ""
+    random = " They were random, so nobody else can use the head." if useless else ""
     return (
         f"# {_text(card['task'].capitalize())} on {_text(backbone['name'])}\n\n"
         f"A head for {_text(card['task'])} on {_code(backbone['name'])}{tuned.get(tune, '')}. Fingerprint of the "
@@ -54,7 +55,7 @@ def _introduction(card: Mapping[str, Any]) -> str:
 
 
 def _usage(card: Mapping[str, Any]) -> str:
-    """How it is loaded; weights that lay on a disk have to be named."""
+    """How to load the head; backbone weights that were local files have to be passed."""
     source = _hub_id(card)
     needed = source or f"path or id of {card['backbone']['name']} with the fingerprint above"
     backbone = (
@@ -70,7 +71,7 @@ def _usage(card: Mapping[str, Any]) -> str:
 def _measurements(card: Mapping[str, Any]) -> list[str]:
     """The scores of each split with their protocol."""
     if not card["metrics"] and not card.get("test"):
-        return ["These weights were not measured."]
+        return ["These weights were not evaluated."]
     found = [_split("Validation", card["metrics"], card["protocol"])] if card["metrics"] else []
     if test := card.get("test"):
         found.append(_split("Test", test["metrics"], test["protocol"]))
@@ -103,12 +104,12 @@ def _table(first: str, second: str, rows: list[tuple[str, str]]) -> str:
 
 
 def _text(name: str) -> str:
-    """A name as it is, which neither ends a cell nor becomes markup of the page."""
+    """Escape a name so that it neither ends a table cell nor becomes markup."""
     return _MARKUP.sub(r"\\\g<0>", html.escape(" ".join(str(name).split()), quote=False))
 
 
 def _code(value: object) -> str:
-    """A value between more backticks than it has in a row itself."""
+    """A value as a code span, fenced by more backticks than its longest run of them."""
     text = " ".join(str(value).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"

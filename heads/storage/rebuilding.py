@@ -1,4 +1,4 @@
-"""A task from stored arguments: every size is compared with the stored tensors before it takes memory or time."""
+"""Rebuild a task from stored arguments; every size is checked against the stored tensors before it costs memory."""
 
 import inspect
 from collections.abc import Mapping
@@ -36,18 +36,19 @@ def rebuilt(
     source: str,
     backbone: str | Path | Extractor | None,
 ) -> _Task:
-    """The task that was stored, with its tensors. ``compile`` is not followed: no file starts a compiler.
+    """Rebuild a stored task with its tensors. ``compile`` is ignored: no file starts a compiler.
 
     Args:
-        task: Its class.
-        arguments: Its arguments; see :func:`heads.tasks.stored_card.check_stored`, which they have passed.
+        task: Class of the task.
+        arguments: Its arguments, which have passed :func:`heads.tasks.stored_card.check_stored`.
         card: Its card.
         state: Its tensors.
-        source: What the user named, for messages.
-        backbone: Where the backbone's weights are now, or an Extractor; by default where they were in training.
+        source: Path or Hugging Face id that the user gave, for messages.
+        backbone: Location of the backbone's weights, or an Extractor; by default the location in training.
 
     Raises:
-        ValueError: Arguments do not fit the task or the tensors, or the backbone's weights are others.
+        ValueError: Arguments do not fit the task or the tensors, or the backbone's weights differ from those in
+            training.
     """
     _check_arguments(task, arguments, state, source)
     if not isinstance(backbone, Extractor):
@@ -68,8 +69,10 @@ def _made(task: type[_Task], extractor: Extractor, own: Mapping[str, Any], sourc
         return task(extractor, **own)
     except ValueError:
         raise
-    except Exception as error:  # of the layers' constructors, on values that have their type and make no sense
-        raise ValueError(f"{source} has arguments that make no head ({type(error).__name__}: {error}).") from error
+    except Exception as error:  # from layer constructors, for values of the right type that make no sense
+        raise ValueError(
+            f"{source} has arguments from which no head can be built ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _extractor(
@@ -79,7 +82,7 @@ def _extractor(
     source: str,
     backbone: str | Path | None,
 ) -> Extractor:
-    """The backbone, from where it is now or was in training; where it was trained whole, its tensors are stored."""
+    """The backbone, from its location now or in training; if it was fully trained, its tensors are stored."""
     args = {name: value for name, value in arguments.items() if name in _EXTRACTOR} | {"compile": False}
     if backbone is not None:
         args["backbone"] = backbone
@@ -94,18 +97,18 @@ def _extractor(
 
 
 def _wanted(source: str, args: Mapping[str, Any], card: Mapping[str, Any], error: ValueError) -> str:
-    """Message for a backbone that is not where it was, or of which an export knows no place."""
+    """Message for a backbone that was moved, or whose location an export does not store."""
     stored = card["backbone"]
     if not from_disk(card) or args["backbone"] != stored["name"]:
         return f"{error} It is the backbone of {source}: pass backbone= if it has moved."
     return (
         f"{source} was trained on {stored['name']} with the weights of {stored['source']!r} (fingerprint "
-        f"{stored['fingerprint'][:12]}), which lay on a disk: pass backbone= with their path or Hugging Face id."
+        f"{stored['fingerprint'][:12]}), which were local files: pass backbone= with their path or Hugging Face id."
     )
 
 
 def _check_backbone(args: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Compare the backbone that is named with the tensors that are stored of it."""
+    """Compare the shapes of the named backbone with those of its stored tensors."""
     names = ("layers", "norm", "pooled", "pyramid")
     options = {name: args.get(name, _default(name)) for name in names}
     with torch.device("meta"):
@@ -163,7 +166,7 @@ def _check_nested(task: type[HeadTask], arguments: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """No number of channels is above that of all values, and nothing is repeated more often than there are tensors."""
+    """Refuse more channels than there are stored values, and more repetitions than there are stored tensors."""
     values = max(4096, sum(tensor.numel() for tensor in state.values()))
     longest = max((side for tensor in state.values() for side in tensor.shape), default=0)
     sizes = {name: (arguments[name], values) for name in ("bins",) if name in arguments}
@@ -175,7 +178,7 @@ def _check_sizes(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> N
     for name, (value, most) in sizes.items():
         for size in value if isinstance(value, list | tuple) else [value]:
             if type(size) in (int, float) and not 0 <= size <= most:
-                raise ValueError(f"{name} is {shown(value)}, which the {len(state)} tensors of the head cannot be")
+                raise ValueError(f"{name} is {shown(value)}, which does not fit the head's {len(state)} tensors")
 
 
 def _check_tensors(draft: HeadTask, state: Mapping[str, Tensor]) -> None:
@@ -195,4 +198,4 @@ def _check_tensors(draft: HeadTask, state: Mapping[str, Tensor]) -> None:
             )
     made = [b for name, b in draft.named_buffers() if name not in ours and not name.startswith("extractor.")]
     if sum(buffer.numel() * buffer.element_size() for buffer in made) > _ALLOWED:
-        raise ValueError("The head's arguments ask for more memory than its tensors have. Export or copy it again.")
+        raise ValueError("The head's arguments need more memory than its tensors. Export or copy it again.")

@@ -1,4 +1,4 @@
-"""A head's card as it leaves this machine: without a path of it."""
+"""A head's card for sharing, without local paths."""
 
 from collections.abc import Mapping
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
@@ -8,10 +8,10 @@ from siglip2_backbone.hub import HUB_ID, shared_source
 
 
 def without_paths(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card of an exported head, with names in the place of paths.
+    """The card of an exported head, with names in place of paths.
 
-    A backbone whose weights lay on a disk is asked for by the name of its architecture, and its source is the last part
-    of the path; the fingerprint says which weights are meant.
+    If the backbone's weights were local files, ``backbone`` becomes the architecture's name and ``source`` the last
+    part of the path; the fingerprint identifies the weights.
 
     Args:
         card: Contents of ``head.json``.
@@ -35,7 +35,7 @@ def from_disk(card: Mapping[str, Any]) -> bool:
 
 
 def _named(value: Any) -> Any:
-    """Plain data, where every absolute path is its last part; a path below a data set's root is not absolute."""
+    """Replace every absolute path in plain data by its last part; paths below a dataset's root are not absolute."""
     if isinstance(value, Mapping):
         return {key: _named(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

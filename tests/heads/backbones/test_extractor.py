@@ -155,7 +155,7 @@ def test_no_network_is_said(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(
-        ValueError, match=r"(timm cannot build test_vit: no route to host|The hub gives no answer).*connection"
+        ValueError, match=r"(timm cannot build test_vit: no route to host|The hub does not answer).*connection"
     ):
         Extractor("test_vit")
 

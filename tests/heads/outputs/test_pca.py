@@ -57,5 +57,5 @@ def test_constant_and_bad_maps():
     assert pca_colours([torch.ones(4, 2, 2)])[0].isfinite().all()
     with pytest.raises(ValueError, match="expected at least 3"):
         pca_colours([torch.ones(2, 2, 2)])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         pca_colours([torch.full((4, 2, 2), torch.nan)])

@@ -127,5 +127,5 @@ def test_a_part_of_a_split_is_scored_on_the_terminal_alone(task, data, trainer, 
     run = trainer(callbacks=[ResultWriter()], limit_test_batches=1)
     (metrics,) = run.test(task, data, verbose=False)
     printed = capsys.readouterr().out
-    assert f"mIoU {100 * metrics['test/mIoU']:.2f} %\n" in printed and "results.json is left as it was" in printed
+    assert f"mIoU {100 * metrics['test/mIoU']:.2f} %\n" in printed and "results.json is left unchanged" in printed
     assert not (tmp_path / "results.json").exists()

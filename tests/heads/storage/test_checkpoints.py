@@ -52,11 +52,14 @@ def cut_off(path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(pickle.dumps(Trap())), r"bad\.ckpt is no readable checkpoint: .*code.*not run"),
-        (lambda path: torch.save(CONTENT | {"more": Trap()}, path), r"bad\.ckpt is no readable checkpoint"),
-        (cut_off, r"bad\.ckpt is no readable checkpoint: it is damaged or cut off"),
-        (lambda path: path.touch(), r"bad\.ckpt is no readable checkpoint"),
-        (lambda path: path.write_text("text"), r"bad\.ckpt is no readable checkpoint"),
+        (
+            lambda path: path.write_bytes(pickle.dumps(Trap())),
+            r"bad\.ckpt is not a readable checkpoint: .*code.*never run",
+        ),
+        (lambda path: torch.save(CONTENT | {"more": Trap()}, path), r"bad\.ckpt is not a readable checkpoint"),
+        (cut_off, r"bad\.ckpt is not a readable checkpoint: it is damaged or truncated"),
+        (lambda path: path.touch(), r"bad\.ckpt is not a readable checkpoint"),
+        (lambda path: path.write_text("text"), r"bad\.ckpt is not a readable checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), r"bad\.ckpt was not written by this library"),
         (lambda path: torch.save([1], path), r"bad\.ckpt was not written by this library"),
         (lambda path: None, r"No file .*bad\.ckpt"),
@@ -75,5 +78,5 @@ def test_bad_files_are_refused_and_nothing_is_run(tmp_path, monkeypatch, write, 
 def test_an_exported_head_is_told_from_a_checkpoint(tmp_path):
     (tmp_path / "head.safetensors").touch()
     for path in (tmp_path, tmp_path / "head.safetensors"):
-        with pytest.raises(ValueError, match=r"is no checkpoint .*heads\.load takes an exported head's folder"):
+        with pytest.raises(ValueError, match=r"is not a checkpoint .*heads\.load takes an exported head's folder"):
             read_checkpoint(path)

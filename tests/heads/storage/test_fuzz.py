@@ -56,7 +56,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed_or_without_effect(benchmar
         try:
             found = read_checkpoint(path)
         except ValueError as error:
-            assert "x.ckpt is no readable checkpoint" in str(error)
+            assert "x.ckpt is not a readable checkpoint" in str(error)
             noticed += 1
         else:
             assert same(whole, found), f"bit {bit % 8} of byte {bit // 8} changes what is read"
@@ -82,5 +82,5 @@ def test_an_archive_that_torch_does_not_write_is_refused(benchmark, tmp_path, wa
                 info.file_size = info.compress_size = 10 * len(b"".join(c for _, c in members))
                 info.header_offset, info.CRC = first.header_offset, first.CRC
                 archive.filelist.append(info)
-    with pytest.raises(ValueError, match=r"x\.ckpt is no readable checkpoint"):
+    with pytest.raises(ValueError, match=r"x\.ckpt is not a readable checkpoint"):
         read_checkpoint(path)

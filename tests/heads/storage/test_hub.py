@@ -95,7 +95,7 @@ def test_private_is_private_or_nothing_is_uploaded(head, hub):
     heads.push(head, "me/hidden", private=True)
     assert hub.private["me/hidden"] and hub.files["me/hidden"]
     hub.private["me/open"] = False
-    with pytest.raises(ValueError, match="me/open is there already, and public"):
+    with pytest.raises(ValueError, match="me/open already exists and is public"):
         heads.push(head, "me/open", private=True)
     assert "me/open" not in hub.files
 
@@ -141,7 +141,7 @@ def refusal():
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (refusal(), "403 Forbidden .*that your token may write there"),
+        (refusal(), "403 Forbidden .*your token.s write permission"),
         (OfflineModeIsEnabled("offline mode is enabled"), "offline mode is enabled. Unset HF_HUB_OFFLINE"),
         (OSError("Network is unreachable"), "Network is unreachable. Check the connection"),
         (RuntimeError(f"Illegal header value b'Bearer {TOKEN}'"), "Illegal header value"),

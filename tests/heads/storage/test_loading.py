@@ -97,7 +97,7 @@ def test_an_export_names_no_place_of_this_machine_and_asks_for_the_weights(train
     assert not any(str(place).encode() in p.read_bytes() for p in folder.iterdir() for place in (checkpoint, tmp_path))
     assert read_card(folder)["backbone"]["source"] == checkpoint.name
     asked = rf"head was trained on siglip2_tiny_patch8_128 with the weights of '{checkpoint.name}' \(fingerprint \w+\)"
-    with pytest.raises(ValueError, match=rf"{asked}, which lay on a disk: pass backbone= with their path"):
+    with pytest.raises(ValueError, match=rf"{asked}, which were local files: pass backbone= with their path"):
         heads.load(folder)
 
 
@@ -196,7 +196,7 @@ def test_damaged_and_foreign_files_are_refused(trained, tmp_path):
     path = trained[1]
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     for read in (heads.load, lambda source: heads.export(source, tmp_path / "out")):
-        with pytest.raises(ValueError, match=r"text\.ckpt is no readable checkpoint"):
+        with pytest.raises(ValueError, match=r"text\.ckpt is not a readable checkpoint"):
             read(tmp_path / "text.ckpt")
         with pytest.raises(ValueError, match=r"No file .*gone"):
             read(tmp_path / "gone.ckpt")
@@ -264,7 +264,7 @@ def test_files_of_two_exports_are_not_mixed(trained, tmp_path):
     torch.save(content, tmp_path / "other.ckpt")
     heads.export(tmp_path / "other.ckpt", tmp_path / "other")
     shutil.copy(tmp_path / "other" / "head.safetensors", tmp_path / "head")
-    with pytest.raises(ValueError, match=r"damaged head \(head\.json is not that of this head\.safetensors\)"):
+    with pytest.raises(ValueError, match=r"damaged head \(head\.json belongs to another head\.safetensors\)"):
         heads.load(tmp_path / "head")
 
 

@@ -40,7 +40,7 @@ def test_numbers_classes_and_the_way_to_load_are_on_the_page():
     assert 'heads.load("OWNER/NAME or the folder of this file")' in page
     tested = model_card(CARD | {"test": {"metrics": {"mIoU": 0.25}, "protocol": {"split": "test"}}})
     assert "## Test" in tested and "| mIoU | 0.2500 |" in tested
-    assert "were not measured" in model_card(CARD | {"metrics": {}})
+    assert "were not evaluated" in model_card(CARD | {"metrics": {}})
 
 
 @pytest.mark.parametrize("tune", ["frozen", "lora", "full"])
@@ -53,8 +53,8 @@ def test_weights_from_a_disk_have_to_be_named_but_not_where_they_lay(tune):
 
 def test_a_head_on_random_weights_is_said_to_be_useless():
     random = {"backbone": CARD["backbone"] | {"source": "random"}}
-    assert "of use to nobody else" in model_card(CARD | random)
-    assert "of use to nobody else" not in model_card(CARD | random | {"reading": {"tune": "full"}})
+    assert "nobody else can use the head" in model_card(CARD | random)
+    assert "nobody else can use the head" not in model_card(CARD | random | {"reading": {"tune": "full"}})
 
 
 @pytest.mark.parametrize(
