@@ -126,7 +126,9 @@ def test_the_best_head_of_a_sweep_is_the_one_with_the_smallest_error(build, data
     image = torch.zeros(3, 48, 64, dtype=torch.uint8)
     assert alone.sig.steps == 2 and torch.equal(alone.predict(image), task.predict(image))
     heads.export(tmp_path / "sweep.ckpt", tmp_path / "head")
-    assert torch.equal(heads.load(tmp_path / "head").predict(image), task.predict(image))
+    assert torch.equal(
+        heads.load(tmp_path / "head", task.extractor.arguments["backbone"]).predict(image), task.predict(image)
+    )
 
 
 def test_a_head_for_another_range_is_refused(build, data, trainer, tmp_path):
