@@ -13,7 +13,7 @@ def test_depth_comes_back_from_the_png_by_its_scale(tmp_path, far, scale):
     with Image.open(tmp_path / "depth" / "a.png") as image:
         assert image.mode == "I;16" and image.text["depth_scale"] == str(scale)
         found = np.array(image) / int(image.text["depth_scale"])
-    assert np.abs(found - depth.numpy()).max() <= 0.5 / scale + 1e-6
+    assert np.abs(found - depth.numpy()).max() <= 0.5 / scale + 4e-6  # half a float32 step at 65.5 m
     assert np.array_equal(np.load(tmp_path / "depth" / "a.npy"), depth.numpy())
 
 
