@@ -26,6 +26,7 @@ from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
 from .factory import build_tower, create_backbone, pretrained_cfg, unknown_name
+from .finite import refuse_not_finite
 from .indices import tap_indices
 from .positions import PosInterp
 from .tower import Siglip2VisionTransformer
@@ -261,7 +262,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
         """Read the output of ``save_pretrained``; arguments as in transformers, but a missing tensor is an error.
 
         Raises:
-            ValueError: The folder lacks tensors, or has them in another shape.
+            ValueError: The folder lacks tensors, or has them in another shape or with values that are not finite.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if lost := sorted({*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])}):
@@ -270,6 +271,7 @@ class Siglip2Backbone(BackboneMixin, PreTrainedModel):
                 "written by Siglip2Backbone.save_pretrained with the same options. Use from_checkpoint for Google's "
                 "checkpoints."
             )
+        refuse_not_finite(model.state_dict(), str(args[0]), "Save it again from finite weights.")
         return (model, info) if output_loading_info else model
 
     def forward(

@@ -5,6 +5,7 @@ is not a multiple of the patch. Pad the image first (:func:`siglip2_backbone.pre
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from .features import FeatureMaps
 from .files import sync
 from .fingerprint import fingerprint
+from .finite import refuse_not_finite
 from .hub import shared_source
 
 INPUT = "image"
@@ -81,8 +83,9 @@ def export_onnx(
         The differences at the requested size, at a wider one and at a smaller one.
 
     Raises:
-        ValueError: onnx, onnxscript or onnxruntime is missing, the type is not float32, ``size`` is not a whole number
-            of patches, the results differ by more than ``tolerance``, or the file cannot be written. No file is left.
+        ValueError: onnx, onnxscript or onnxruntime is missing, the type is not float32, weights are not finite,
+            ``size`` is not a whole number of patches, the results differ by more than ``tolerance``, or the file
+            cannot be written. No file is left.
     """
     path = Path(path)
     _check_installed()
@@ -92,6 +95,7 @@ def export_onnx(
             f"The backbone is {parameter.dtype} on {parameter.device}; expected float32 on the CPU. Call "
             ".float().cpu() on it first."
         )
+    refuse_not_finite(features.state_dict(), "The backbone", "Load finite weights.")
     model = _Outputs(features).eval()
     patch = features.feature_info.reduction()[0]
     grids = _grids(features, size, patch)
@@ -101,7 +105,7 @@ def export_onnx(
     with _whole_files(path) as partial:
         program.save(partial)
         found = [a for batch, grid in enumerate(grids, 1) for a in _agreements(model, partial, batch, grid, patch)]
-        worst = max(found, key=lambda a: a.rel_l2)
+        worst = max(found, key=lambda a: (math.isnan(a.rel_l2), a.rel_l2))  # NaN compares with nothing
         if not worst.rel_l2 <= tolerance:  # NaN must fail
             raise ValueError(
                 f"{path} is not written: onnxruntime's {worst.output} at {worst.size[0]} x {worst.size[1]} px differs "

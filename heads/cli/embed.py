@@ -10,7 +10,16 @@ from safetensors.torch import save_file
 from siglip2_backbone.files import whole_file
 
 from ..data.images import read_image
-from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input, weights_card
+from .inputs import (
+    add_arguments,
+    image_paths,
+    input_sizes,
+    load_model,
+    output_path,
+    refuse_not_finite,
+    tower_input,
+    weights_card,
+)
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -33,6 +42,7 @@ def run(command: str, arguments: list[str]) -> None:
         with torch.inference_mode():
             _, pooled = model.forward_pooled(tower_input(image, resized[-1], model))
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
+        refuse_not_finite(rows[-1:], path)
     # file names are enough: image_paths refuses duplicates, and full paths would reveal local folders
     card = weights | {"normalized": json.dumps(args.normalize), "images": json.dumps([path.name for path in paths])}
     if not sizes.fixed:

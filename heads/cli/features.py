@@ -11,7 +11,16 @@ from siglip2_backbone.files import whole_file
 from siglip2_backbone.partials import check_name
 
 from ..data.images import read_image
-from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input, weights_card
+from .inputs import (
+    add_arguments,
+    image_paths,
+    input_sizes,
+    load_model,
+    output_path,
+    refuse_not_finite,
+    tower_input,
+    weights_card,
+)
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -35,6 +44,7 @@ def run(command: str, arguments: list[str]) -> None:
         size = sizes.of(image)
         with torch.inference_mode():
             maps = model(tower_input(image, size, model))
+        refuse_not_finite(maps, path)
         tensors = {f"layer_{i}": m[0].contiguous().cpu() for i, m in zip(model.out_indices, maps, strict=True)}
         card = weights | {
             "size": json.dumps(list(size)),

@@ -163,3 +163,16 @@ def tower_input(image: Tensor, size: tuple[int, int], model: FeatureMaps) -> Ten
     cfg = model.pretrained_cfg
     pixels = squash(image, size)[None].to(parameter.device).float() / 255
     return normalize(pixels, cfg["mean"], cfg["std"]).to(parameter.dtype)
+
+
+def refuse_not_finite(values: Sequence[Tensor], path: Path) -> None:
+    """Refuse a model's output for an image if it is unusable.
+
+    Raises:
+        ValueError: A value is infinite or not a number.
+    """
+    if not all(value.isfinite().all() for value in values):
+        raise ValueError(
+            f"{path}: the model's output for this image is infinite or not a number, so it is not written. Try "
+            "--precision float32 or another --size, and check the weights with `siglip2 verify`."
+        )

@@ -9,7 +9,7 @@ from ..data.images import read_image
 from ..outputs.contact_sheet import picture, sheet
 from ..outputs.encoded import write_picture
 from ..outputs.pca import pca_colours
-from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, tower_input
+from .inputs import add_arguments, image_paths, input_sizes, load_model, output_path, refuse_not_finite, tower_input
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -26,8 +26,9 @@ def run(command: str, arguments: list[str]) -> None:
     images = [read_image(path) for path in paths]
     sizes, maps = input_sizes(args, model), []
     with torch.inference_mode():
-        for image in track(images, "features"):
+        for path, image in zip(paths, track(images, "features"), strict=True):
             maps.append(model(tower_input(image, sizes.of(image), model))[0][0].float().cpu())
+            refuse_not_finite(maps[-1:], path)
     rows = [[picture(image), picture(colours)] for image, colours in zip(images, pca_colours(maps), strict=True)]
     write_picture(sheet(rows), args.output)
     budget = "" if sizes.fixed else f", each image at up to {sizes.max_patches} patches"

@@ -43,6 +43,11 @@ class DepthHead(nn.Module):
         self.reduction = decoder.reduction
         self.register_buffer("bins", torch.linspace(*depth_range, bins), persistent=False)
 
+    @property
+    def raw_outputs(self) -> list[nn.Module]:
+        """The modules whose outputs must be finite; a depth can be finite where the logit is not."""
+        return [self.decoder]
+
     @staticmethod
     def logits(output: DepthOutput, bins: int = 256) -> int:
         """Number of channels that the decoder must output.

@@ -51,6 +51,11 @@ class Detector(nn.Module):
     has_masks: bool = False
     unread: Sequence[int] = ()
 
+    @property
+    def raw_outputs(self) -> list[nn.Module]:
+        """The modules whose outputs must be finite: those that predict scores and boxes, before any are dropped."""
+        return [self]
+
     def forward(
         self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[Found]:

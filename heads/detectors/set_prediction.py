@@ -96,6 +96,11 @@ class SetPrediction(Detector):
         self.norm = nn.LayerNorm(dim)
         self.outputs = nn.ModuleList(Output(dim, num_classes) for _ in range(layers))
 
+    @property
+    def raw_outputs(self) -> list[nn.Module]:
+        """The layers that predict classes and boxes."""
+        return list(self.outputs)
+
     def every_layer(self, maps: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
         """The outputs of every decoder layer.
 

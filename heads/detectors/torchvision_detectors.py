@@ -74,6 +74,12 @@ class FasterRCNNDetector(Detector):
         )
         del self.model.transform  # it would normalise a second time
 
+    @property
+    def raw_outputs(self) -> list[nn.Module]:
+        """The layers that predict proposals, boxes and masks."""
+        rois = self.model.roi_heads
+        return [self.model.rpn.head, rois.box_predictor, *([rois.mask_predictor] if self.has_masks else [])]
+
     def _vitdet(self, features: int, anchors: int) -> dict[str, nn.Module]:
         region = (features, _BOX_CELLS, _BOX_CELLS)
         layers: dict[str, nn.Module] = {
@@ -145,6 +151,11 @@ class DenseDetector(Detector):
         self.model = model
         self.unread = model.backbone.unread
         del self.model.transform  # it would normalise a second time
+
+    @property
+    def raw_outputs(self) -> list[nn.Module]:
+        """The layers that predict classes and boxes."""
+        return [self.model.head]
 
     def losses(self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target]) -> dict[str, Tensor]:
         """As :meth:`Detector.losses`.

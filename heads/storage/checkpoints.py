@@ -2,6 +2,7 @@
 
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from siglip2_backbone.files import whole_file
+from siglip2_backbone.finite import refuse_not_finite
 
-from ..tasks.checkpointing import CARD
+from ..tasks.checkpointing import CARD, NOT_FINITE
 
 _HANDED_OVER = ".temp.ckpt"  # written by the launcher of ddp_spawn, ddp_fork and ddp_notebook when a fit ends
 
@@ -33,8 +35,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See :func:`read_checkpoint`. A spawned process returns its weights in a file without a card."""
-        return read_checkpoint(Path(path), carded=Path(path).name != _HANDED_OVER)
+        """See :func:`read_checkpoint`. A spawned process returns its weights in a file without a card.
+
+        Raises:
+            ValueError: As there, or weights are not finite.
+        """
+        checkpoint = read_checkpoint(Path(path), carded=Path(path).name != _HANDED_OVER)
+        state = checkpoint.get("state_dict")
+        if isinstance(state, Mapping):  # another content is refused where it is loaded
+            refuse_not_finite(state, str(path), NOT_FINITE)
+        return checkpoint
 
 
 def read_checkpoint(path: Path, carded: bool = True) -> dict[str, Any]:

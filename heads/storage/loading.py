@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from siglip2_backbone.files import file_sha256, whole_file
+from siglip2_backbone.finite import refuse_not_finite
 from siglip2_backbone.hub import HUB_ID, Fetch, download
 from siglip2_backbone.json_files import read_json
 
 from ..backbones.extractor import Extractor
 from ..outputs.results import finite, result_of
-from ..tasks.checkpointing import CARD
+from ..tasks.checkpointing import CARD, NOT_FINITE
 from ..tasks.depth import DepthTask
 from ..tasks.detection import DetectionTask
 from ..tasks.head_task import HeadTask
@@ -156,6 +157,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], Mappin
         ) from error
     assert card is not None and arguments is not None and state is not None
     arguments, state = without_sweep(arguments, card, state)
+    refuse_not_finite(state, str(path), NOT_FINITE)
     return arguments, card, state
 
 
@@ -163,7 +165,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[s
     """Arguments, card and tensors of an exported head.
 
     Raises:
-        ValueError: A file is missing or damaged, or the files belong to different exports.
+        ValueError: A file is missing or damaged, the files belong to different exports, or weights are not finite.
     """
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
@@ -175,6 +177,8 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Any], Mapping[s
         state = load_file(folder / WEIGHTS)
         check_stored(card, card.get("arguments"), state)
         model_card(card)  # raises if an entry is missing
-        return dict(card["arguments"]), card, state
+        arguments = dict(card["arguments"])
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds a damaged head ({error}). Export or copy it again.") from error
+    refuse_not_finite(state, str(folder / WEIGHTS), NOT_FINITE)
+    return arguments, card, state

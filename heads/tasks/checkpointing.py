@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _BACKBONE = "extractor."  # prefix of the tensors that a checkpoint leaves out, unless they are trained
 # how a head sees its backbone
 READING = ("layers", "norm", "pooled", "pyramid", "precision", "tune", "lora", "tower_args")
+NOT_FINITE = "Pass an earlier checkpoint, or train again with a lower lr."  # remedy for such weights
 CARD = "siglip2_head"  # key of a checkpoint under which a task describes itself
 
 

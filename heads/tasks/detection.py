@@ -22,6 +22,7 @@ from ..metrics.detection import DetectionResults, scores_of
 from ..outputs.detection import DetectionFiles
 from ..outputs.detection_entries import entries_of, original
 from ..outputs.options import Drawing
+from .finite import finite_maps, finite_output
 from .head_task import HeadTask
 from .results import Scored
 
@@ -172,8 +173,8 @@ class DetectionTask(HeadTask):
 
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Found]]:
         """What each head finds in each image of the batch, in the batch's own pixels."""
-        maps = self.maps(self._mean_padded(batch))
-        return [self.decode(maps, head, *self._frame(batch)) for head in heads]
+        maps = finite_maps(self, self._mean_padded(batch))
+        return [finite_output(self, maps, head, *self._frame(batch)) for head in heads]
 
     def postprocess(self, output: list[Found], batch: dict[str, Any]) -> list[dict[str, Any]]:
         """What is found in each image, in its original pixels, see :func:`heads.outputs.detection_entries.original`."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from siglip2_backbone.finite import refuse_not_finite
+
 from ..backbones.extractor import Extractor
 from ..data.sizes import Fit, Size
 from ..outputs.options import Drawing
@@ -17,7 +19,8 @@ from ..training.checks import check_training, explained_batch_norm
 from ..training.distributed import gather, shard
 from ..training.optim import Groups, Schedule, backbone_groups, head_groups
 from ..training.sweep import clip_each, label, same_draws, settings
-from .checkpointing import HeadCheckpoint, load_checked
+from .checkpointing import NOT_FINITE, HeadCheckpoint, load_checked
+from .finite import finite_maps, finite_output, naming_images
 from .one_image import Picture, as_batch
 from .results import Prediction, Scored
 from .training_task import TrainingTask
@@ -171,9 +174,13 @@ class HeadTask(TrainingTask):
         return self.decode(self.maps({"image": image}))
 
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[Any]:
-        """The output of each head on a batch, as ``update`` takes it; the stage is val, test or predict."""
-        maps = self.maps(batch)
-        return [self.decode(maps, head) for head in heads]
+        """The output of each head on a batch, as ``update`` takes it; the stage is val, test or predict.
+
+        Raises:
+            NotFiniteError: A value is infinite or not a number; :func:`naming_images` names the images.
+        """
+        maps = finite_maps(self, batch)
+        return [finite_output(self, maps, head) for head in heads]
 
     # Training.
 
@@ -229,8 +236,13 @@ class HeadTask(TrainingTask):
         gather(self, whole=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for each head."""
-        outputs = self.outputs(batch, range(len(self.metrics)), "val")
+        """Count for each head.
+
+        Raises:
+            ValueError: A value of the backbone or of a head is infinite or not a number.
+        """
+        with naming_images(batch, "validate", batch_idx):
+            outputs = self.outputs(batch, range(len(self.metrics)), "val")
         for metric, output in zip(self.metrics, outputs, strict=True):
             self.update(metric, output, batch)
 
@@ -260,8 +272,13 @@ class HeadTask(TrainingTask):
         gather(self, whole=True)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for the best head."""
-        (output,) = self.outputs(batch, [self.best_head], "test")
+        """Count for the best head.
+
+        Raises:
+            ValueError: A value of the backbone or of the head is infinite or not a number.
+        """
+        with naming_images(batch, "test", batch_idx):
+            (output,) = self.outputs(batch, [self.best_head], "test")
         self.update(self.metrics[self.best_head], output, batch)
 
     def on_test_epoch_end(self) -> None:
@@ -293,8 +310,13 @@ class HeadTask(TrainingTask):
         return [Prediction(answer) for answer in self.postprocess(output, batch)]
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Prediction]:
-        """:meth:`predictions`, for the trainer."""
-        return self.predictions(batch)
+        """:meth:`predictions`, for the trainer.
+
+        Raises:
+            ValueError: A value of the backbone or of the head is infinite or not a number.
+        """
+        with naming_images(batch, "predict", batch_idx):
+            return self.predictions(batch)
 
     def test_size(self) -> Size | int | Fit:
         """The size that ``predict`` resizes an image to, see :func:`heads.data.image_folder.resized`."""
@@ -314,13 +336,15 @@ class HeadTask(TrainingTask):
             detection a dict, see :meth:`heads.DetectionTask.predict`.
 
         Raises:
-            ValueError: The image cannot be read or is none of these.
+            ValueError: The image cannot be read or is none of these, or a value of the backbone or of the head is
+                infinite or not a number.
         """
         batch = as_batch(image, self.test_size() if size is None else size)
         training = self.training
         self.eval()
         try:
-            (found,) = self.answer(batch | {"image": batch["image"].to(self.device)})
+            with naming_images(batch, "predict"):
+                (found,) = self.answer(batch | {"image": batch["image"].to(self.device)})
         finally:
             self.train(training)
         return found.cpu() if isinstance(found, Tensor) else found
@@ -372,8 +396,9 @@ class HeadTask(TrainingTask):
         """Load what a checkpoint keeps; the other tensors of the backbone may be absent, everything else is checked.
 
         Raises:
-            ValueError: Tensors are missing, surplus or of another shape.
+            ValueError: Tensors are missing, surplus, of another shape or not finite.
         """
+        refuse_not_finite(state_dict, "The head's tensors", NOT_FINITE)
         result = load_checked(super().load_state_dict, state_dict, assign)
         if strict:
             self.checkpointing.check_loaded(result)

@@ -26,7 +26,8 @@ def as_batch(image: Picture, size: Size | int | Fit) -> Sample:
     Raises:
         ValueError: The image cannot be read or is none of these.
     """
-    return collate([resized(Path("image"), _rgb(image), size)])
+    path = Path(image) if isinstance(image, str | Path) else Path("image")  # named in errors
+    return collate([resized(path, _rgb(image), size)])
 
 
 def _rgb(image: Picture) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..backbones.extractor import Extractor
 from ..geometry.record import Geometry
+from .finite import finite_maps, finite_output, naming_images
 from .head_task import HeadTask
 from .results import Prediction, Scored
 from .views import MIRRORED, WHOLE, View
@@ -65,7 +66,8 @@ class RegressionTask(HeadTask):
         return [Prediction(answer) for answer in self._at_original(total / 2, batch)]
 
     def _pixels_of(self, batch: dict[str, Any], view: View) -> Tensor:
-        return self.pixels(self.decode(self.maps(batch, view)), _size(batch))
+        maps = finite_maps(self, batch, view)
+        return self.pixels(finite_output(self, maps, self.best_head), _size(batch))
 
     def _at_original(self, pixels: Tensor, batch: dict[str, Any]) -> list[Tensor]:
         geometries: list[Geometry] = batch["geometry"]
@@ -76,8 +78,14 @@ class RegressionTask(HeadTask):
         self._count(metric, self.postprocess(output, batch), batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for the best head, with the mirror image where that is asked for."""
-        self._count(self.metrics[self.best_head], self.answer(batch), batch)
+        """Count for the best head, with the mirror image where that is asked for.
+
+        Raises:
+            ValueError: A value of the backbone or of the head is infinite or not a number.
+        """
+        with naming_images(batch, "test", batch_idx):
+            found = self.answer(batch)
+        self._count(self.metrics[self.best_head], found, batch)
 
     def _count(self, metric: Any, found: list[Tensor], batch: dict[str, Any]) -> None:
         for one, truth in zip(found, batch[self.label], strict=True):

@@ -20,6 +20,7 @@ from ..losses import build_loss
 from ..metrics import SegmentationMetrics
 from ..outputs.options import Drawing
 from ..outputs.segmentation import write_labels, write_overlay, write_probabilities
+from .finite import finite_maps, finite_output
 from .head_task import HeadTask
 from .results import Prediction, Scored
 from .test_time import Mode, TestTimeAugmentation
@@ -123,8 +124,9 @@ class SegmentationTask(HeadTask):
             return [[CellScores(o, self.reduction) for o in output] for output in super().outputs(batch, heads, stage)]
 
         def probabilities(view: View) -> list[Tensor]:
-            maps, size = self.maps(batch, view), view.size(batch)
-            return [to_pixels(self.decode(maps, head), self.reduction, size).softmax(dim=1) for head in heads]
+            maps, size = finite_maps(self, batch, view), view.size(batch)
+            logits = (finite_output(self, maps, head, image=view.image) for head in heads)
+            return [to_pixels(one, self.reduction, size).softmax(dim=1) for one in logits]
 
         whole = batch["image"].shape[-2:]
         found: list[list[CellScores]] = [[] for _ in heads]

@@ -12,6 +12,7 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from ..finite import is_finite
 from ..tower import Siglip2VisionTransformer
 from ..variants import VARIANTS, Variant
 from . import big_vision_format, timm_format, transformers_format
@@ -120,7 +121,7 @@ def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant:
         device: Where the weights go.
 
     Raises:
-        ValueError: A tensor is missing, surplus, of another shape, or the file is damaged.
+        ValueError: A tensor is missing, surplus, of another shape or not finite, or the file is damaged.
     """
     found, layout = check_tensors(files, variant)
     warn_of_content(files)
@@ -132,12 +133,28 @@ def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant:
         for name, p in parameters.items()
     }
     for name, value in format_of(files).read(found, layout, wanted):
+        if not is_finite(value):
+            raise ValueError(_not_finite(files, layout, name, value))
         if value.shape != parameters[name].shape:
             value = adapt_input_conv(parameters[name].shape[1], value)  # in_chans other than 3, by timm's rule
         _assign(tower, name, value.to(device))
     if isinstance(tower.head, nn.Linear):
         tower.head.to_empty(device=device)
         tower.head.reset_parameters()
+
+
+def _not_finite(files: CheckpointFiles, layout: Layout, name: str, value: Tensor) -> str:
+    """The message for one of our tensors, which names the tensor of the file that holds the values."""
+    parts = layout.parts[name]
+    pieces = value.reshape(len(parts), -1)
+    part, piece = next((p, v) for p, v in zip(parts, pieces, strict=True) if not is_finite(v))
+    layer = "" if part.layer is None else f" of block {part.layer}"
+    wrong = piece[~piece.isfinite()]
+    return (
+        f"{files.source}: tensor {part.name}{layer} holds {wrong[0].item()} in {len(wrong)} of {len(piece)} values, "
+        f"read as {value.dtype}; expected finite weights. Copy it again, or pass the checkpoint from before its "
+        "training diverged; if float16 is too narrow for it, read it as float32."
+    )
 
 
 def _assign(tower: nn.Module, name: str, value: Tensor) -> None:

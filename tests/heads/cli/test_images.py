@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from heads.cli import main
 from heads.data.images import read_image
-from siglip2_backbone import create_backbone, fingerprint
+from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
 from siglip2_backbone.preprocess import squash
 
 
@@ -115,3 +115,26 @@ def test_what_a_folder_has_beside_images_is_said_in_one_line(photos, checkpoint,
     assert main([command, str(tmp_path), "--model", str(checkpoint), "--output", str(output)]) == 0
     (said,) = (str(warning.message) for warning in recwarn)
     assert "read 2 images, skipped 1 .heic (c.heic), 1 sub-folder (sub)" in said
+
+
+@pytest.mark.parametrize("command", ["embed", "features", "pca"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_written(photos, checkpoint, tmp_path, monkeypatch, capsys, command, value):
+    forward, seen = FeatureMaps.forward_pooled, []
+
+    def pooled(model, pixels):
+        maps, found = forward(model, pixels)
+        seen.append(pixels)
+        if len(seen) == 2:  # b.jpg
+            maps[0][0, 0, 0, 0] = found[0, 0] = value
+        return maps, found
+
+    monkeypatch.setattr(FeatureMaps, "forward_pooled", pooled)
+    monkeypatch.setattr(FeatureMaps, "forward", lambda model, pixels: pooled(model, pixels)[0])
+    name = {"embed": "e.safetensors", "features": "out", "pca": "p.png"}[command]
+    more = ["--normalize"] if command == "embed" else []
+    arguments = [str(photos), "--model", str(checkpoint), *more, "--output", str(tmp_path / name)]
+    assert main([command, *arguments]) == 2
+    assert f"{photos / 'b.jpg'}: the model's output" in capsys.readouterr().err
+    written = [p.name for p in tmp_path.rglob("*") if p.is_file()]
+    assert written == (["a.safetensors"] if command == "features" else [])
