@@ -17,6 +17,7 @@ from .inputs import (
     load_model,
     output_path,
     refuse_not_finite,
+    shared_name,
     tower_input,
     weights_card,
 )
@@ -43,8 +44,8 @@ def run(command: str, arguments: list[str]) -> None:
             _, pooled = model.forward_pooled(tower_input(image, resized[-1], model))
         rows.append(torch.nn.functional.normalize(pooled, dim=-1) if args.normalize else pooled)
         refuse_not_finite(rows[-1:], path)
-    # file names are enough: image_paths refuses duplicates, and full paths would reveal local folders
-    card = weights | {"normalized": json.dumps(args.normalize), "images": json.dumps([path.name for path in paths])}
+    images = [shared_name(path) for path in paths]
+    card = weights | {"normalized": json.dumps(args.normalize), "images": json.dumps(images)}
     if not sizes.fixed:
         card["sizes"] = json.dumps(resized)
     with whole_file(args.output) as partial:

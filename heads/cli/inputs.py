@@ -86,6 +86,14 @@ def _files(path: Path) -> list[Path]:
     return list_images(path) if path.is_dir() else [path]
 
 
+def shared_name(path: Path) -> str:
+    """The name of an image in a file that is shared: a path below the working folder, or else the bare file name.
+
+    Other paths would reveal local folders. Bare names are unique too, see :func:`image_paths`.
+    """
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
+
+
 def output_path(name: str) -> Path:
     """Type of ``--output``: refuses a name too long to write before the work starts."""
     path = Path(name).expanduser()

@@ -68,6 +68,14 @@ def test_embeddings_are_the_map_heads(photos, checkpoint, tmp_path, normalize):
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
 
 
+def test_relative_names_are_kept_and_other_folders_are_not_revealed(photos, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    for given, expected in ((photos.name, f"{photos.name}/a.png"), (f"../{photos.parent.name}/{photos.name}", "a.png")):
+        assert main(["embed", given, "--model", str(checkpoint), "--output", str(tmp_path / "e.safetensors")]) == 0
+        with safe_open(tmp_path / "e.safetensors", "pt") as file:
+            assert json.loads(file.metadata()["images"])[0] == expected
+
+
 def test_pca_writes_a_picture(photos, checkpoint, tmp_path):
     path = tmp_path / "pca.png"
     assert (
