@@ -13,9 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoints import stored_dtype
+from .checkpoints import Checkpoint
 from .checkpoints.family import OWN_SIGLIP1_TAG, SIGLIP1_TAG, siglip1_by
-from .checkpoints.sources import CheckpointFiles
 from .checkpoints.timm_format import NAFLEX, naflex_shapes
 from .checkpoints.transformers_format import FIXED, PREFIX, expected_shapes, key_map
 from .factory import build_tower, open_tower, pretrained_cfg
@@ -47,10 +46,10 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     """
     destination = Path(destination).expanduser()
     refuse_occupied(destination)
-    variant, files = open_tower(source, cache_dir)
-    dtype = stored_dtype(files, variant)
-    configs = _configs(files, variant, target, dtype)
-    tower = build_tower(variant, files, pretrained_cfg=pretrained_cfg(variant), device="cpu", dtype=dtype)
+    checkpoint = open_tower(source, cache_dir)
+    variant, dtype = checkpoint.variant, checkpoint.dtype
+    configs = _configs(checkpoint, target)
+    tower = build_tower(variant, checkpoint, pretrained_cfg=pretrained_cfg(variant), device="cpu", dtype=dtype)
     tensors = _renamed(tower.state_dict(), variant, target)
     with whole_directory(destination) as folder:
         save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
@@ -59,10 +58,11 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     return fingerprint(tower)
 
 
-def _configs(files: CheckpointFiles, variant: Variant, target: Target, dtype: torch.dtype) -> dict[str, dict[str, Any]]:
+def _configs(checkpoint: Checkpoint, target: Target) -> dict[str, dict[str, Any]]:
     """Content of the JSON files, by file name."""
+    files, variant = checkpoint.files, checkpoint.variant
     if target == "transformers":
-        return transformers_configs(variant, dtype)
+        return transformers_configs(variant, checkpoint.dtype)
     one = siglip1_by(files) is not None  # other weights get no tag: their training is unknown
     if target == "timm":
         return {"config.json": timm_config(variant, SIGLIP1_TAG if one else None)}

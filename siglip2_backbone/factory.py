@@ -12,8 +12,8 @@ from timm.models import PretrainedCfg
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
-from .checkpoints import check_tensors, check_variant, load_tower, variant_of
-from .checkpoints.sources import CheckpointFiles, open_checkpoint, without_scheme
+from .checkpoints import Checkpoint, load_tower
+from .checkpoints.sources import open_files, without_scheme
 from .features import FeatureMaps
 from .positions import PosInterp
 from .pyramid import PYRAMIDS, STRIDES, SUFFIXES, Pyramid, PyramidKind, split_suffix
@@ -63,12 +63,14 @@ def create_backbone(
             f"{source} as a pyramid returns maps only, without the MAP head's pooled output. Use the plain tower "
             "(the name without its suffix), or leave pooled out."
         )
-    variant, files = _resolve(source, pretrained, cache_dir)
+    variant, checkpoint = _resolve(source, pretrained, cache_dir)
     cfg = pretrained_cfg(variant, pyramid)
     shape: dict[str, Any] = {"out_indices": out_indices, "norm": norm}
     if pyramid:
-        return build_pyramid(variant, files, pyramid, pretrained_cfg=cfg, **shape, **tower_args)
-    model = build_tower(variant, files, pretrained_cfg=cfg, features_only=True, pooled=pooled, **shape, **tower_args)
+        return build_pyramid(variant, checkpoint, pyramid, pretrained_cfg=cfg, **shape, **tower_args)
+    model = build_tower(
+        variant, checkpoint, pretrained_cfg=cfg, features_only=True, pooled=pooled, **shape, **tower_args
+    )
     assert isinstance(model, FeatureMaps)
     return model
 
@@ -85,47 +87,44 @@ def pyramid_of(source: str | Path, pyramid: PyramidKind | None) -> tuple[str | P
     return plain, kind or pyramid
 
 
-def open_tower(source: str | Path, cache_dir: str | Path | None = None) -> tuple[Variant, CheckpointFiles]:
-    """The architecture behind a source of :func:`create_backbone`, and its files.
+def open_tower(source: str | Path, cache_dir: str | Path | None = None) -> Checkpoint:
+    """The checkpoint behind a source of :func:`create_backbone`.
 
     Raises:
         ValueError: The source is unknown, unreachable, damaged or not a SigLIP tower.
     """
-    variant, files = _resolve(source, True, cache_dir)
-    assert files is not None
-    return variant, files
+    _, checkpoint = _resolve(source, True, cache_dir)
+    assert checkpoint is not None
+    return checkpoint
 
 
-def _resolve(
-    source: str | Path, pretrained: bool, cache_dir: str | Path | None
-) -> tuple[Variant, CheckpointFiles | None]:
-    """The architecture behind a source, and its files if weights are wanted."""
+def _resolve(source: str | Path, pretrained: bool, cache_dir: str | Path | None) -> tuple[Variant, Checkpoint | None]:
+    """The architecture behind a source, and its checkpoint if weights are wanted."""
     source = without_scheme(source)
     if isinstance(source, Path) or Path(source).expanduser().exists():
-        return _of_files(open_checkpoint(source), pretrained)
+        return _opened(source, pretrained)
     known = VARIANTS.get(source.removesuffix(".webli")) or by_hub_id(source.split("@")[0])
-    if known is None and "/" in source:  # a missing path or an id: open_checkpoint gives the precise error
-        return _of_files(open_checkpoint(source, cache_dir), pretrained)
+    if known is None and "/" in source:  # a missing path or an id: open_files gives the precise error
+        return _opened(source, pretrained, cache_dir)
     if known is None:
         raise ValueError(unknown_name(source))
     if not pretrained:
         return known, None
     if known.hub_id is None:
         raise ValueError(no_weights(known))
-    files = open_checkpoint(source if "/" in source else known.hub_id, cache_dir)
-    check_variant(files, known)
-    return known, files
+    return known, Checkpoint.of(open_files(source if "/" in source else known.hub_id, cache_dir), known)
 
 
-def _of_files(files: CheckpointFiles, pretrained: bool) -> tuple[Variant, CheckpointFiles | None]:
-    """The architecture of a checkpoint, and its files if weights are wanted.
+def _opened(
+    source: str | Path, pretrained: bool, cache_dir: str | Path | None = None
+) -> tuple[Variant, Checkpoint | None]:
+    """The architecture of a checkpoint, and the checkpoint if weights are wanted.
 
     Raises:
         ValueError: It is not a SigLIP tower, or its config does not match its tensors.
     """
-    variant = variant_of(files)
-    check_tensors(files, variant)  # before building a tower of these sizes, even on the meta device
-    return variant, files if pretrained else None
+    checkpoint = Checkpoint.of(open_files(source, cache_dir))  # checked before a tower is built, even on meta
+    return checkpoint.variant, checkpoint if pretrained else None
 
 
 def unknown_name(name: str) -> str:
@@ -189,7 +188,7 @@ def pretrained_cfg(variant: Variant, pyramid: PyramidKind | None = None) -> Pret
 
 def build_tower(
     variant: Variant,
-    files: CheckpointFiles | None,
+    checkpoint: Checkpoint | None,
     *,
     pretrained_cfg: PretrainedCfg,
     features_only: bool = False,
@@ -199,11 +198,11 @@ def build_tower(
     feature_cls: str | type | None = None,
     **tower_args: Any,
 ) -> Siglip2VisionTransformer | FeatureMaps:
-    """Build a tower or its feature maps, with the weights of ``files`` or random ones.
+    """Build a tower or its feature maps, with the weights of ``checkpoint`` or random ones.
 
     Args:
         variant: The architecture.
-        files: Weights to load; ``None`` for random ones.
+        checkpoint: Weights to load; ``None`` for random ones.
         pretrained_cfg: Stored on the model as ``pretrained_cfg``.
         features_only: Return maps instead of the tower.
         out_indices: See :class:`FeatureMaps`; only with ``features_only``.
@@ -226,12 +225,12 @@ def build_tower(
     def wrap(tower: Siglip2VisionTransformer) -> Siglip2VisionTransformer | FeatureMaps:
         return FeatureMaps(tower, out_indices, norm=norm is not False, pooled=bool(pooled)) if features_only else tower
 
-    return _build(variant, files, pretrained_cfg, tower_args, wrap)
+    return _build(variant, checkpoint, pretrained_cfg, tower_args, wrap)
 
 
 def build_pyramid(
     variant: Variant,
-    files: CheckpointFiles | None,
+    checkpoint: Checkpoint | None,
     kind: PyramidKind,
     *,
     pretrained_cfg: PretrainedCfg,
@@ -239,11 +238,11 @@ def build_pyramid(
     feature_cls: str | type | None = None,
     **args: Any,
 ) -> Pyramid:
-    """Build a pyramid around a tower with the weights of ``files`` or random ones.
+    """Build a pyramid around a tower with the weights of ``checkpoint`` or random ones.
 
     Args:
         variant: The architecture.
-        files: Weights of the tower to load; ``None`` for random ones.
+        checkpoint: Weights of the tower to load; ``None`` for random ones.
         kind: Kind of pyramid.
         pretrained_cfg: Stored on the model as ``pretrained_cfg``.
         features_only: Accepted because timm clients pass it; a pyramid always returns maps.
@@ -259,7 +258,7 @@ def build_pyramid(
         raise ValueError(_no_such_argument(model_name(variant, kind), unknown[0], args[unknown[0]]))
     tower_args = {key: value for key, value in args.items() if key in _TOWER_ARGS}
     wrap = partial(PYRAMIDS[kind], **{key: value for key, value in args.items() if key in own})
-    return _build(variant, files, pretrained_cfg, tower_args, wrap)
+    return _build(variant, checkpoint, pretrained_cfg, tower_args, wrap)
 
 
 def _check_feature_cls(feature_cls: str | type | None) -> None:
@@ -286,14 +285,14 @@ def _no_such_argument(name: str, argument: str, value: object) -> str:
 
 def _build(
     variant: Variant,
-    files: CheckpointFiles | None,
+    checkpoint: Checkpoint | None,
     cfg: PretrainedCfg,
     tower_args: dict[str, Any],
     wrap: Callable[[Siglip2VisionTransformer], _Model],
 ) -> _Model:
     """Build a tower and its wrapper, then load the weights that the wrapper has not dropped."""
     device = torch.device(tower_args.get("device") or torch.get_default_device())
-    if files is not None:
+    if checkpoint is not None:
         _check_loadable(variant, device, tower_args)
     args = _tower_args(variant) | tower_args
     if variant.naflex and args["pos_interp"] != "bilinear_antialias":
@@ -301,14 +300,14 @@ def _build(
             f"pos_interp is {args['pos_interp']!r}; {variant.name} was trained with 'bilinear_antialias' and supports "
             "no other rule. Leave it out."
         )
-    tower = Siglip2VisionTransformer(**(args | {"device": device if files is None else "meta"}))
+    tower = Siglip2VisionTransformer(**(args | {"device": device if checkpoint is None else "meta"}))
     tower.pretrained_cfg = tower.default_cfg = cfg.to_dict()
-    tower.pretrained_cfg["source"] = "random" if files is None else _placed(files.source)
+    tower.pretrained_cfg["source"] = "random" if checkpoint is None else _placed(checkpoint.files.source)
     tower.usual_pos_interp = _tower_args(variant)["pos_interp"]
     tower.naflex = variant.naflex
     model = wrap(tower)
-    if files is not None:
-        load_tower(tower, files, variant, device)
+    if checkpoint is not None:
+        load_tower(tower, checkpoint, device)
     return model
 
 

@@ -13,8 +13,8 @@ from timm.models import (
     resolve_pretrained_cfg,
 )
 
-from .checkpoints import check_variant
-from .checkpoints.sources import open_checkpoint
+from .checkpoints import Checkpoint
+from .checkpoints.sources import open_files
 from .factory import build_pyramid, build_tower, model_name, no_weights, pretrained_cfg
 from .features import FeatureMaps
 from .pyramid import SUFFIXES, Pyramid, PyramidKind
@@ -79,11 +79,10 @@ def register(variant: Variant, kind: PyramidKind | None) -> None:
             pretrained_cfg = None
         kwargs.pop("pretrained_model_args", None)  # timm's record of the arguments in a saved config
         cfg = resolve_pretrained_cfg(name, pretrained_cfg, pretrained_cfg_overlay)
-        files = None
+        checkpoint = None
         if pretrained:
-            files = open_checkpoint(_weights_source(variant, cfg), cache_dir)
-            check_variant(files, variant)
-        return build(variant, files, pretrained_cfg=cfg, **kwargs)
+            checkpoint = Checkpoint.of(open_files(_weights_source(variant, cfg), cache_dir), variant)
+        return build(variant, checkpoint, pretrained_cfg=cfg, **kwargs)
 
     entry_point.__name__ = entry_point.__qualname__ = name
     entry_point.__doc__ = f"{variant.hub_id or 'A tiny tower for tests and demos'}: width {variant.embed_dim}, " + (

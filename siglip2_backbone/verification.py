@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .checkpoints import format_of, stored_dtype, transformers_format
+from .checkpoints import Checkpoint, transformers_format
 from .checkpoints.sources import CheckpointFiles
 from .checkpoints.tensor_files import StoredTensor
 from .conversion import to_transformers, transformers_configs
@@ -78,16 +78,17 @@ def verify(
     """
     if dtype not in _TOLERANCES:
         raise ValueError(f"dtype is {dtype}; expected torch.float64 or torch.float32.")
-    variant, files = open_tower(source, cache_dir)
+    checkpoint = open_tower(source, cache_dir)
+    variant = checkpoint.variant
     native = (variant.img_size, variant.img_size)
     other = _other_size(variant, size)
     rule = "bilinear_antialias" if variant.naflex else "bicubic"  # as in transformers
     args: dict[str, Any] = {"pos_interp": rule, "device": "cpu", "dtype": dtype}
-    tower = build_tower(variant, files, pretrained_cfg=pretrained_cfg(variant), **args)
+    tower = build_tower(variant, checkpoint, pretrained_cfg=pretrained_cfg(variant), **args)
     assert isinstance(tower, Siglip2VisionTransformer)
-    reference = _reference(files, variant, tower, dtype)
+    reference = _reference(checkpoint, tower, dtype)
     # transformers casts a NaFlex table to float32 even at its native size
-    exact = not variant.naflex or stored_dtype(files, variant) != torch.float64
+    exact = not variant.naflex or checkpoint.dtype != torch.float64
     tolerance = _TOLERANCES[dtype]
     loose = max(tolerance, _FLOAT32_RESIZE)
     return [
@@ -117,13 +118,12 @@ def _image(size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     return torch.randn(1, 3, *size, generator=generator, dtype=torch.float64, device="cpu").to(dtype)
 
 
-def _reference(
-    files: CheckpointFiles, variant: Variant, tower: Siglip2VisionTransformer, dtype: torch.dtype
-) -> "PreTrainedModel":
+def _reference(checkpoint: Checkpoint, tower: Siglip2VisionTransformer, dtype: torch.dtype) -> "PreTrainedModel":
     """transformers' tower with the same weights."""
     from transformers import Siglip2VisionConfig, Siglip2VisionModel, SiglipVisionConfig, SiglipVisionModel
 
-    own = format_of(files) is transformers_format
+    files, variant = checkpoint.files, checkpoint.variant
+    own: bool = checkpoint.format is transformers_format
     config = transformers_configs(variant, dtype)["config.json"]
     if own and files.config is not None:
         config = files.config.get("vision_config", files.config)

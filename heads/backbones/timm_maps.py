@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from siglip2_backbone import VARIANTS, create_backbone
 from siglip2_backbone.checkpoints import variant_of
-from siglip2_backbone.checkpoints.sources import open_checkpoint, without_scheme
+from siglip2_backbone.checkpoints.sources import open_files, without_scheme
 from siglip2_backbone.factory import pyramid_of
 from siglip2_backbone.features import in_order_asked
 from siglip2_backbone.hub import asked_once
@@ -98,7 +98,7 @@ def _for_timm(backbone: str) -> bool:
     if isinstance(source, str):
         return by_hub_id(source.partition("@")[0]) is None
     try:
-        variant_of(open_checkpoint(source))
+        variant_of(open_files(source))
     except ValueError:  # another model family, which timm may support
         return True
     return False

@@ -5,8 +5,9 @@ text tower and the two scalars. Only the needed tensors are read.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from timm.models import adapt_input_conv
@@ -43,53 +44,91 @@ class Format(Protocol):
         """Read the wanted tensors of our state dict, in any order."""
 
 
-def format_of(files: CheckpointFiles) -> Format:
-    """The format of a checkpoint, from its config or, without one, from its tensors."""
-    if big_vision_format.is_big_vision(files):
-        return cast(Format, big_vision_format)
-    return cast(Format, timm_format if timm_format.is_timm(files) else transformers_format)
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose format and architecture are known, and whose tensors fit them.
+
+    Args:
+        files: Its files.
+        format: The module of its format.
+        variant: Its architecture. A published one has its published name, any other one is called ``siglip2_custom``.
+        tensors: The stored vision tensors by their names in the format.
+        layout: Where each of our tensors is among them.
+    """
+
+    files: CheckpointFiles
+    format: Format
+    variant: Variant
+    tensors: Mapping[str, Stored]
+    layout: Layout
+
+    @classmethod
+    def of(cls, files: CheckpointFiles, expected: Variant | None = None) -> "Checkpoint":
+        """Recognise a checkpoint, and check that it has exactly the vision tensors of its architecture.
+
+        Args:
+            files: The files.
+            expected: The architecture that it must have; any by default.
+
+        Raises:
+            ValueError: The checkpoint is of another model family or architecture, quantised, or describes an
+                unsupported tower; or a tensor is missing, surplus, of another shape or not floating point.
+        """
+        form, variant = _recognised(files)
+        if expected is not None:
+            _check_architecture(files, variant, expected)
+            variant = expected
+        tensors = form.vision_tensors(files)
+        _check_depth(files, variant)
+        layout = form.layout(variant, tensors)
+        check_shapes(files, tensors, layout.shapes, variant)
+        return cls(files, form, variant, tensors, layout)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The narrowest dtype that holds every stored vision tensor."""
+        return reduce(torch.promote_types, (DTYPES[stored.dtype] for stored in self.tensors.values()))
+
+    def read(self, wanted: Mapping[str, Wanted]) -> Iterator[tuple[str, Tensor]]:
+        """Read tensors of our state dict, in any order.
+
+        Raises:
+            ValueError: The file is damaged, or a value is infinite or not a number.
+        """
+        for name, value in self.format.read(self.tensors, self.layout, wanted):
+            if not is_finite(value):
+                raise ValueError(_not_finite(self, name, value))
+            yield name, value
 
 
 def variant_of(files: CheckpointFiles) -> Variant:
-    """The architecture that a checkpoint holds, from its config or, without one, from its shapes.
-
-    A published architecture has its published name, any other one is called ``siglip2_custom``.
+    """The architecture that a checkpoint describes, from its config or, without one, from its shapes.
 
     Raises:
         ValueError: The checkpoint is of another model family, quantised, or describes an unsupported tower.
     """
+    return _recognised(files)[1]
+
+
+def _recognised(files: CheckpointFiles) -> tuple[Format, Variant]:
     if files.config is None:
         refuse_other_family(files)
     refuse_saved_backbone(files)
     refuse_quantised(files)
-    return format_of(files).variant_of(files)
+    form: Any = transformers_format
+    if big_vision_format.is_big_vision(files):
+        form = big_vision_format
+    elif timm_format.is_timm(files):
+        form = timm_format
+    return form, form.variant_of(files)
 
 
-def check_variant(files: CheckpointFiles, variant: Variant) -> None:
-    """Refuse a checkpoint of another architecture than the named model's.
-
-    Raises:
-        ValueError: They differ.
-    """
-    found = variant_of(files)
-    if not found.same_architecture(variant):
+def _check_architecture(files: CheckpointFiles, found: Variant, expected: Variant) -> None:
+    if not found.same_architecture(expected):
         raise ValueError(
-            f"{files.source} holds {described(found)}; expected {described(variant)}. Use "
+            f"{files.source} holds {described(found)}; expected {described(expected)}. Use "
             f"{'create_backbone with its path' if found.name not in VARIANTS else found.name} instead."
         )
-
-
-def check_tensors(files: CheckpointFiles, variant: Variant) -> tuple[dict[str, Stored], Layout]:
-    """Check that the file has exactly the expected vision tensors; return them by name, and their layout.
-
-    Raises:
-        ValueError: A tensor is missing, surplus, of another shape or not floating point.
-    """
-    found = format_of(files).vision_tensors(files)
-    _check_depth(files, variant)
-    layout = format_of(files).layout(variant, found)
-    check_shapes(files, found, layout.shapes, variant)
-    return found, layout
 
 
 def _check_depth(files: CheckpointFiles, variant: Variant) -> None:
@@ -102,39 +141,29 @@ def _check_depth(files: CheckpointFiles, variant: Variant) -> None:
         )
 
 
-def stored_dtype(files: CheckpointFiles, variant: Variant) -> torch.dtype:
-    """The narrowest dtype that holds every stored vision tensor of a checkpoint."""
-    found, _ = check_tensors(files, variant)
-    return reduce(torch.promote_types, (DTYPES[stored.dtype] for stored in found.values()))
-
-
 @torch.no_grad()
-def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant: Variant, device: torch.device) -> None:
+def load_tower(tower: Siglip2VisionTransformer, checkpoint: Checkpoint, device: torch.device) -> None:
     """Allocate a tower that was built on the meta device, and load its weights.
 
     Tensors that the tower has dropped (blocks, MAP head) are checked but not read. A classifier is newly initialised.
 
     Args:
         tower: Tower on the meta device.
-        files: The checkpoint.
-        variant: Its architecture.
+        checkpoint: The checkpoint.
         device: Where the weights go.
 
     Raises:
-        ValueError: A tensor is missing, surplus, of another shape or not finite, or the file is damaged.
+        ValueError: The file is damaged, or a value is infinite or not a number.
     """
-    found, layout = check_tensors(files, variant)
-    warn_of_content(files)
+    warn_of_content(checkpoint.files)
     classifier = {"head.weight", "head.bias"}
     parameters = {name: p for name, p in tower.named_parameters() if name not in classifier}
     stem = "patch_embed.proj.weight"
     wanted = {
-        name: Wanted((variant.embed_dim, 3, *p.shape[2:]) if name == stem else tuple(p.shape), p.dtype)
+        name: Wanted((checkpoint.variant.embed_dim, 3, *p.shape[2:]) if name == stem else tuple(p.shape), p.dtype)
         for name, p in parameters.items()
     }
-    for name, value in format_of(files).read(found, layout, wanted):
-        if not is_finite(value):
-            raise ValueError(_not_finite(files, layout, name, value))
+    for name, value in checkpoint.read(wanted):
         if value.shape != parameters[name].shape:
             value = adapt_input_conv(parameters[name].shape[1], value)  # in_chans other than 3, by timm's rule
         _assign(tower, name, value.to(device))
@@ -143,17 +172,17 @@ def load_tower(tower: Siglip2VisionTransformer, files: CheckpointFiles, variant:
         tower.head.reset_parameters()
 
 
-def _not_finite(files: CheckpointFiles, layout: Layout, name: str, value: Tensor) -> str:
+def _not_finite(checkpoint: Checkpoint, name: str, value: Tensor) -> str:
     """The message for one of our tensors, which names the tensor of the file that holds the values."""
-    parts = layout.parts[name]
+    parts = checkpoint.layout.parts[name]
     pieces = value.reshape(len(parts), -1)
     part, piece = next((p, v) for p, v in zip(parts, pieces, strict=True) if not is_finite(v))
     layer = "" if part.layer is None else f" of block {part.layer}"
     wrong = piece[~piece.isfinite()]
     return (
-        f"{files.source}: tensor {part.name}{layer} holds {wrong[0].item()} in {len(wrong)} of {len(piece)} values, "
-        f"read as {value.dtype}; expected finite weights. Copy it again, or pass the checkpoint from before its "
-        "training diverged; if float16 is too narrow for it, read it as float32."
+        f"{checkpoint.files.source}: tensor {part.name}{layer} holds {wrong[0].item()} in {len(wrong)} of {len(piece)} "
+        f"values, read as {value.dtype}; expected finite weights. Copy it again, or pass the checkpoint from before "
+        "its training diverged; if float16 is too narrow for it, read it as float32."
     )
 
 

@@ -40,7 +40,7 @@ class CheckpointFiles:
     notes: tuple[str, ...] = ()
 
 
-def open_checkpoint(source: str | Path, cache_dir: str | Path | None = None) -> CheckpointFiles:
+def open_files(source: str | Path, cache_dir: str | Path | None = None) -> CheckpointFiles:
     """Find a checkpoint's files and read their headers.
 
     Args:

@@ -7,7 +7,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from siglip2_backbone import VARIANTS, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import big_vision_format, variant_of
 from siglip2_backbone.checkpoints.big_vision_format import layout
-from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_files
 from siglip2_backbone.checkpoints.timm_format import expected_shapes
 
 WAYS = ["npz", "npz numbered", "npz tower"]
@@ -199,4 +199,4 @@ def test_the_whole_model_is_known_by_its_name_in_timm(fixed):
         "siglip2_tiny_patch8_128", pretrained=True, pretrained_cfg_overlay={"file": str(fixed["npz"])}
     )
     assert fingerprint(tower) == fingerprint(create_backbone(fixed["whole"], pooled=True))
-    assert variant_of(open_checkpoint(fixed["npz"])).name == "siglip2_tiny_patch8_128"
+    assert variant_of(open_files(fixed["npz"])).name == "siglip2_tiny_patch8_128"

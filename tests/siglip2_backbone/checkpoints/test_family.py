@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import create_backbone
 from siglip2_backbone.checkpoints.family import refuse_other_family, siglip1_by
-from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_files
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_another_family_is_refused_by_name(name, family):
 
 @pytest.mark.parametrize("way", ["whole", "vision", "lone file", "npz", "npz numbered"])
 def test_a_siglip_tower_is_of_no_other_family(fixed, way):
-    refuse_other_family(open_checkpoint(fixed[way]))
+    refuse_other_family(open_files(fixed[way]))
 
 
 @pytest.mark.parametrize(

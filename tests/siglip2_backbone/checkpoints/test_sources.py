@@ -13,51 +13,51 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import create_backbone
-from siglip2_backbone.checkpoints.sources import open_checkpoint
+from siglip2_backbone.checkpoints.sources import open_files
 
 
 @pytest.mark.parametrize("kind", ["whole", "sharded", "vision", "sparse", "file beside its config"])
 def test_what_transformers_writes_is_found_with_its_config(fixed, kind):
-    found = open_checkpoint(fixed[kind])
+    found = open_files(fixed[kind])
     assert found.source == str(fixed[kind])
     assert found.config is not None and found.config["model_type"].startswith("siglip")
     assert any(name.endswith("head.probe") for name in found.tensors)
-    assert open_checkpoint(str(fixed[kind])) == found
+    assert open_files(str(fixed[kind])) == found
 
 
 def test_all_shards_are_read(fixed):
-    assert open_checkpoint(fixed["sharded"]).tensors.keys() == open_checkpoint(fixed["whole"]).tensors.keys()
-    assert len({t.path for t in open_checkpoint(fixed["sharded"]).tensors.values()}) > 2
+    assert open_files(fixed["sharded"]).tensors.keys() == open_files(fixed["whole"]).tensors.keys()
+    assert len({t.path for t in open_files(fixed["sharded"]).tensors.values()}) > 2
 
 
 def test_a_lone_file_has_no_config(fixed):
-    assert open_checkpoint(fixed["lone file"]).config is None
+    assert open_files(fixed["lone file"]).config is None
 
 
 def test_a_path_wins_over_a_hub_id(fixed, tmp_path, monkeypatch):
     shutil.copytree(fixed["vision"], tmp_path / "google" / "siglip2-base-patch16-256")
     monkeypatch.chdir(tmp_path)
-    assert open_checkpoint("google/siglip2-base-patch16-256").config["hidden_size"] == 96
+    assert open_files("google/siglip2-base-patch16-256").config["hidden_size"] == 96
 
 
 def test_the_prefixes_of_timm_mean_the_same_as_none(fixed, no_network, tmp_path):
     for source in (f"local-dir:{fixed['vision']}", f"hf-hub:{fixed['vision']}"):
-        assert open_checkpoint(source) == open_checkpoint(fixed["vision"])
+        assert open_files(source) == open_files(fixed["vision"])
     cache = cached(tmp_path, fixed["whole"])
-    assert open_checkpoint("hf-hub:somebody/tower", cache_dir=cache) == open_checkpoint("somebody/tower", cache)
+    assert open_files("hf-hub:somebody/tower", cache_dir=cache) == open_files("somebody/tower", cache)
     with pytest.raises(ValueError, match="No file or directory somebody/tower"):  # after local-dir: stands no id
-        open_checkpoint("local-dir:somebody/tower", cache_dir=cache)
+        open_files("local-dir:somebody/tower", cache_dir=cache)
 
 
 def test_the_home_directory_is_understood(fixed, monkeypatch):
     monkeypatch.setenv("HOME", str(fixed["vision"].parent))
-    assert open_checkpoint("~/vision").tensors
+    assert open_files("~/vision").tensors
 
 
 def refused(source, *expected, **args):
     """The message of the error, which names the source and has every expected part."""
     with pytest.raises(ValueError, match=re.escape(str(source))) as caught:
-        open_checkpoint(source, **args)
+        open_files(source, **args)
     for part in expected:
         assert part in str(caught.value)
     return str(caught.value)
@@ -116,7 +116,7 @@ def test_a_corrupt_config_is_refused(edited, content, found):
     path = edited() / "config.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=rf"config\.json.*{found}"):
-        open_checkpoint(path.parent)
+        open_files(path.parent)
 
 
 @pytest.fixture
@@ -135,20 +135,20 @@ def reindexed(shards, edit):
 def test_an_index_must_not_lead_out_of_its_folder(shards, name):
     path = reindexed(shards, lambda content: {"weight_map": content["weight_map"] | {"head.probe": name}})
     with pytest.raises(ValueError, match=rf"index\.json names the shard '{name}'; expected the plain name"):
-        open_checkpoint(path)
+        open_files(path)
 
 
 @pytest.mark.parametrize("content", [{}, {"weight_map": {}}, {"weight_map": ["a"]}], ids=str)
 def test_an_index_without_map_is_refused(shards, content):
     with pytest.raises(ValueError, match=r"index\.json has no weight_map"):
-        open_checkpoint(reindexed(shards, lambda _: content))
+        open_files(reindexed(shards, lambda _: content))
 
 
 def test_a_missing_shard_is_refused(shards):
     shard = sorted(shards.glob("*.safetensors"))[0]
     shard.unlink()
     with pytest.raises(ValueError, match=rf"{shard.name} is missing.*Download or copy the shard again"):
-        open_checkpoint(shards)
+        open_files(shards)
 
 
 def two_shards_with(tensor, shards):
@@ -161,14 +161,14 @@ def two_shards_with(tensor, shards):
 
 
 def test_a_tensor_in_two_shards_goes_by_the_index(shards):
-    name = next(name for name in open_checkpoint(shards).tensors if name.endswith("head.probe"))
+    name = next(name for name in open_files(shards).tensors if name.endswith("head.probe"))
     own, other = two_shards_with(name, shards)
-    assert open_checkpoint(shards).tensors[name].path.name == own
+    assert open_files(shards).tensors[name].path.name == own
     moved = reindexed(shards, lambda content: {"weight_map": content["weight_map"] | {name: other}})
-    assert open_checkpoint(moved).tensors[name].path.name == other
+    assert open_files(moved).tensors[name].path.name == other
     reindexed(shards, lambda content: {"weight_map": {k: v for k, v in content["weight_map"].items() if k != name}})
     with pytest.raises(ValueError, match=rf"holds the tensor {name} in .* and in .*, and .*index\.json lists neither"):
-        open_checkpoint(shards)
+        open_files(shards)
 
 
 def test_an_index_that_names_a_shard_without_the_tensor_is_refused(shards):
@@ -177,12 +177,12 @@ def test_an_index_that_names_a_shard_without_the_tensor_is_refused(shards):
         lambda content: {"weight_map": content["weight_map"] | {"gone": next(iter(content["weight_map"].values()))}},
     )
     with pytest.raises(ValueError, match=r"index\.json lists the tensor gone in .*, which does not hold it"):
-        open_checkpoint(shards)
+        open_files(shards)
 
 
 def test_a_whole_file_wins_over_an_index_beside_it_and_it_is_said(shards, fixed):
     shutil.copy(fixed["whole"] / "model.safetensors", shards)
-    assert {t.path.name for t in open_checkpoint(shards).tensors.values()} == {"model.safetensors"}
+    assert {t.path.name for t in open_files(shards).tensors.values()} == {"model.safetensors"}
     with pytest.warns(UserWarning, match=r"model\.safetensors is read, as by transformers; the shards are not"):
         create_backbone(shards)
 
@@ -221,9 +221,9 @@ def cached(root, source, commit="0" * 40):
 
 @pytest.mark.parametrize("kind", ["whole", "sharded"])
 def test_the_cache_is_used_without_network(fixed, kind, no_network, tmp_path):
-    found = open_checkpoint("somebody/tower", cache_dir=cached(tmp_path, fixed[kind]))
+    found = open_files("somebody/tower", cache_dir=cached(tmp_path, fixed[kind]))
     assert found.source == "somebody/tower"
-    assert found.tensors.keys() == open_checkpoint(fixed["whole"]).tensors.keys()
+    assert found.tensors.keys() == open_files(fixed["whole"]).tensors.keys()
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -276,11 +276,11 @@ def hub(fixed, monkeypatch):
 
 
 def test_a_sharded_repository_is_fetched_whole_into_the_cache(fixed, hub, tmp_path):
-    found = open_checkpoint("somebody/tower", cache_dir=tmp_path)
-    assert found.tensors.keys() == open_checkpoint(fixed["whole"]).tensors.keys()
+    found = open_files("somebody/tower", cache_dir=tmp_path)
+    assert found.tensors.keys() == open_files(fixed["whole"]).tensors.keys()
     assert all(tmp_path in t.path.parents for t in found.tensors.values())
     hub.status = 503  # the hub is down: the cache does
-    assert open_checkpoint("somebody/tower", cache_dir=tmp_path) == found
+    assert open_files("somebody/tower", cache_dir=tmp_path) == found
 
 
 def test_a_repository_that_does_not_exist_is_refused(hub, tmp_path):
@@ -307,8 +307,8 @@ def test_what_broke_off_is_not_trusted_later(hub, tmp_path, monkeypatch, fixed):
     hub.status = 503  # nothing but the cache is there now
     refused("somebody/tower", "nor complete in huggingface_hub's cache", cache_dir=tmp_path)
     hub.status, hub.cut = 200, False
-    found = open_checkpoint("somebody/tower", cache_dir=tmp_path)
-    assert found.tensors.keys() == open_checkpoint(fixed["whole"]).tensors.keys()
+    found = open_files("somebody/tower", cache_dir=tmp_path)
+    assert found.tensors.keys() == open_files(fixed["whole"]).tensors.keys()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

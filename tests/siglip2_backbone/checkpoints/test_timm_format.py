@@ -9,7 +9,7 @@ from timm.models import save_for_hf
 
 from siglip2_backbone import VARIANTS, create_backbone, fingerprint
 from siglip2_backbone.checkpoints import variant_of
-from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_files
 from siglip2_backbone.checkpoints.timm_format import expected_shapes, naflex_shapes
 from siglip2_backbone.variants import TINY
 
@@ -191,5 +191,5 @@ def test_what_timm_saves_of_our_own_model_is_read(fixed, tmp_path):
     save_for_hf(tower, tmp_path, safe_serialization=True)
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == TINY.name
     assert fingerprint(create_backbone(tmp_path, pooled=True)) == fingerprint(tower)
-    assert open_checkpoint(tmp_path).config["pretrained_cfg"]["crop_mode"] == "squash"
+    assert open_files(tmp_path).config["pretrained_cfg"]["crop_mode"] == "squash"
     assert fingerprint(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)) == fingerprint(tower)

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from siglip2_backbone import VARIANTS, Siglip2VisionTransformer, create_backbone
-from siglip2_backbone.checkpoints import check_variant, variant_of
-from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_checkpoint
+from siglip2_backbone.checkpoints import Checkpoint, variant_of
+from siglip2_backbone.checkpoints.sources import CheckpointFiles, open_files
 from siglip2_backbone.checkpoints.transformers_format import expected_shapes, key_map
 from siglip2_backbone.variants import TINY
 
@@ -301,13 +301,13 @@ def test_an_unpublished_architecture_loads_with_its_config(tmp_path, scale_up):
 
 def test_another_variant_than_the_named_one_is_refused(fixed, naflex):
     base = VARIANTS["siglip2_base_patch16_naflex"]
-    check_variant(open_checkpoint(fixed["vision"]), TINY)
+    Checkpoint.of(open_files(fixed["vision"]), TINY)
     with pytest.raises(ValueError, match=r"holds siglip2_custom \(NaFlex.*expected siglip2_tiny.* \(fixed.*its path"):
-        check_variant(open_checkpoint(naflex["vision"]), TINY)
+        Checkpoint.of(open_files(naflex["vision"]), TINY)
     with pytest.raises(ValueError, match=r"holds siglip2_tiny.*\(fixed.*naflex \(NaFlex.*Use siglip2_tiny_patch8_128"):
-        check_variant(open_checkpoint(fixed["vision"]), base)
+        Checkpoint.of(open_files(fixed["vision"]), base)
     with pytest.raises(ValueError, match=r"holds siglip2_tiny"):
-        check_variant(open_checkpoint(fixed["lone file"]), base)
+        Checkpoint.of(open_files(fixed["lone file"]), base)
 
 
 def test_the_config_beside_a_file_counts(edited):
