@@ -1,54 +1,21 @@
 """Custom depth and normal datasets: pairs of image and label in folders, or in list files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
-from torchvision.transforms import v2
 
-from ..images import read_image
 from ..layouts import data_root
-from ..pairs import Pair, pair_folders, read_pair_list
+from ..pairs import pair_folders, read_pair_list
+from .bts import BTSModule
 from .depth_files import check_depth_range, read_depth
-from .module import Reading, SurfaceModule, camera
+from .module import SurfacePairs, camera
 from .normal_files import OWN_AXES, check_axes, read_normals
-from .transforms import bts_transform
 
 
-@dataclass(frozen=True)
-class SurfacePairs:
-    """Readings of image and label files.
-
-    Attributes:
-        pairs: Paths of image and label.
-        root: Folder that sample names are relative to.
-        kind: depth or normal.
-        read_label: Reads a label.
-        intrinsics: Camera matrix of all images [px], if known.
-    """
-
-    pairs: list[Pair]
-    root: Path
-    kind: Literal["depth", "normal"]
-    read_label: Callable[[Path], Tensor]
-    intrinsics: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def read(self, index: int) -> Reading:
-        """One pair."""
-        path, label = self.pairs[index]
-        inside = path.is_relative_to(self.root)
-        name = (path.relative_to(self.root) if inside else path).with_suffix("").as_posix()
-        labels = {self.kind: self.read_label(label)}
-        return Reading(path, name, read_image(path), **labels, intrinsics=self.intrinsics)
-
-
-class SurfaceFolder(SurfaceModule):
+class SurfaceFolder(BTSModule):
     """Pairs below one root, matched by file name or from list files; subclasses define how to read labels.
 
     Args:
@@ -57,12 +24,14 @@ class SurfaceFolder(SurfaceModule):
         folders: Folders of images and labels of train, val and test.
         lists: List files of train, val and test in place of folders.
         read_label: Reads a label.
+        predict_images: Any folder of images, for predict.
         intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
-        rotate: Largest random angle to either side [degrees].
-        flip: Probability of the horizontal flip.
-        colour: Probability of the colour augmentation.
-        shared: Arguments of :class:`SurfaceModule`.
+        rotate: Largest random angle to either side in training [degrees].
+        shared: Arguments of :class:`BTSModule` and :class:`SurfaceModule`.
+
+    Raises:
+        ValueError: ``intrinsics`` are not four numbers, or a number is out of range.
     """
 
     kind: ClassVar[Literal["depth", "normal"]]
@@ -76,29 +45,21 @@ class SurfaceFolder(SurfaceModule):
         folders: dict[str, tuple[str, str]],
         lists: dict[str, str | None],
         read_label: Callable[[Path], Tensor],
-        intrinsics: list[float] | None,
-        crop: tuple[int, int] | None,
-        rotate: float,
-        flip: float,
-        colour: float,
-        **shared: object,
+        predict_images: str | None = None,
+        intrinsics: list[float] | None = None,
+        crop: tuple[int, int] | None = None,
+        rotate: float = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(img_size, **shared)  # type: ignore[arg-type]  # named and typed by the subclasses
+        super().__init__(root, img_size, predict_images=predict_images, crop=crop, rotate=rotate, **shared)
         if intrinsics is not None and len(intrinsics) != 4:
             raise ValueError(f"intrinsics is {intrinsics}; expected fx, fy, cx and cy [px].")
-        self.root = root
         self.folders = folders
         self.lists = lists
         self.read_label = read_label
         self.intrinsics = None if intrinsics is None else camera(*intrinsics)
-        self.crop = crop
-        self.rotate, self.flip, self.colour = rotate, flip, colour
         self.stacked = ("image", self.kind) + (("intrinsics",) if intrinsics else ())  # type: ignore[misc]  # some folders have one camera
         self.protocol = {"list": lists["test"]} if lists["test"] else {"folders": list(folders["test"])}
-
-    def train_transform(self) -> v2.Transform:
-        """BTS's augmentation with this module's options."""
-        return bts_transform(self.img_size, self.crop, rotate=self.rotate, flip=self.flip, colour=self.colour)
 
     def source(self, split: str) -> SurfacePairs:
         """The pairs of a split."""
@@ -135,14 +96,8 @@ class DepthFolder(SurfaceFolder):
         depth_scale: Values per metre: by default 1000 (millimetres) for a PNG, and 1 for an array.
         depth_range: Expected range of depths [m]; a median outside it causes a warning.
         invalid: Values that mean no reading besides 0 and NaN, before scaling.
-        intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
-        crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
-        rotate: Largest random angle to either side in training [degrees].
-        flip: Probability of the horizontal flip in training.
-        colour: Probability of the colour augmentation in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`SurfaceFolder`, :class:`BTSModule` and :class:`SurfaceModule`: the camera, the
+            augmentation and the loaders.
 
     Raises:
         ValueError: A folder, list or label is missing, or a number is out of range.
@@ -169,14 +124,7 @@ class DepthFolder(SurfaceFolder):
         depth_scale: float | None = None,
         depth_range: tuple[float, float] = (0.001, 10.0),
         invalid: list[float] | None = None,
-        intrinsics: list[float] | None = None,
-        crop: tuple[int, int] | None = None,
-        rotate: float = 0.0,
-        flip: float = 0.5,
-        colour: float = 0.5,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
         if depth_scale is not None and not 0 < depth_scale < float("inf"):
             raise ValueError(f"depth_scale is {depth_scale}; expected values per metre, such as 1000 for millimetres.")
@@ -188,17 +136,10 @@ class DepthFolder(SurfaceFolder):
             folders=folders,
             lists={"train": train_list, "val": val_list, "test": test_list or val_list},
             read_label=partial(read_depth, scale=depth_scale, invalid=tuple(invalid or ())),
-            intrinsics=intrinsics,
-            crop=crop,
-            rotate=rotate,
-            flip=flip,
-            colour=colour,
             predict_images=predict_images,
-            depth_range=check_depth_range(depth_range),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            **shared,
         )
+        self.depth_range = check_depth_range(depth_range)
         self.protocol |= {"depth_scale": depth_scale, "invalid": invalid or []}
 
 
@@ -220,15 +161,8 @@ class NormalsFolder(SurfaceFolder):
         train_list: List file below ``root`` that replaces the two folders: an image and its normal map on each line.
         val_list: The same for validation.
         test_list: The same for test; by default that of validation.
-        predict_images: Any folder of images, for predict.
-        intrinsics: fx, fy, cx, cy of all images [px]; pixel i covers [i, i + 1).
-        crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
-        rotate: Largest random angle to either side in training [degrees].
-        flip: Probability of the horizontal flip in training.
-        colour: Probability of the colour augmentation in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`SurfaceFolder`, :class:`BTSModule` and :class:`SurfaceModule`: the camera, the
+            augmentation and the loaders.
 
     Raises:
         ValueError: A folder, list or label is missing, or a number is out of range.
@@ -252,15 +186,7 @@ class NormalsFolder(SurfaceFolder):
         train_list: str | None = None,
         val_list: str | None = None,
         test_list: str | None = None,
-        predict_images: str | None = None,
-        intrinsics: list[float] | None = None,
-        crop: tuple[int, int] | None = None,
-        rotate: float = 0.0,
-        flip: float = 0.5,
-        colour: float = 0.5,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
         folders = {"train": (train_images, train_normals), "val": (val_images, val_normals)}
         folders["test"] = (test_images or val_images, test_normals or val_normals)
@@ -270,14 +196,6 @@ class NormalsFolder(SurfaceFolder):
             folders=folders,
             lists={"train": train_list, "val": val_list, "test": test_list or val_list},
             read_label=partial(read_normals, axes=check_axes(axes)),
-            intrinsics=intrinsics,
-            crop=crop,
-            rotate=rotate,
-            flip=flip,
-            colour=colour,
-            predict_images=predict_images,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            **shared,
         )
         self.protocol |= {"axes": list(axes)}

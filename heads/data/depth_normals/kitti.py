@@ -1,21 +1,20 @@
 """KITTI depth with Eigen's split, from BTS's lists."""
 
 from functools import partial
-
-from torchvision.transforms import v2
+from typing import Any, ClassVar
 
 from ..layouts import check_count, data_root
 from ..pairs import read_pair_list
+from .bts import BTSModule
 from .depth_files import read_depth
-from .folder import SurfacePairs
-from .module import SurfaceModule
-from .transforms import bts_transform, kb_crop
+from .module import SurfacePairs
+from .transforms import kb_crop
 
 _COUNTS = {"train": 23158, "val": 652, "test": 652}  # pairs with a depth map; 45 of the 697 test images have none
 _PER_METRE = 256.0
 
 
-class KITTIEigen(SurfaceModule):
+class KITTIEigen(BTSModule):
     """KITTI, Eigen's split: 23158 training images, and the 652 of 697 test images with depth (also validation).
 
     The network sees the benchmark's crop, 352 x 1216 px at the bottom. Labels keep their size at test time and
@@ -32,11 +31,7 @@ class KITTIEigen(SurfaceModule):
         predict_images: Any folder of images, for predict; whole images are resized to ``img_size``.
         crop: Size of the random crop in training [px]; ``None`` for ``img_size``.
         rotate: Largest random angle to either side in training [degrees].
-        flip: Probability of the horizontal flip in training.
-        colour: Probability of the colour augmentation in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`BTSModule` and :class:`SurfaceModule`.
 
     Raises:
         ValueError: A list or a file that it names is missing, or a number is out of range.
@@ -44,7 +39,8 @@ class KITTIEigen(SurfaceModule):
     Source: cleinc/bts @ 29d6a32; Eigen et al., NeurIPS 2014.
     """
 
-    stacked = ("image", "depth")
+    stacked: ClassVar[tuple[str, ...]] = ("image", "depth")
+    brightness: ClassVar[tuple[float, float]] = (0.9, 1.1)  # BTS's for outdoor images
 
     def __init__(
         self,
@@ -56,37 +52,13 @@ class KITTIEigen(SurfaceModule):
         predict_images: str | None = None,
         crop: tuple[int, int] | None = (352, 704),
         rotate: float = 1.0,
-        flip: float = 0.5,
-        colour: float = 0.5,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            img_size,
-            predict_images=predict_images,
-            view=kb_crop,
-            depth_range=(0.001, 80.0),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        self.root = root
+        super().__init__(root, img_size, predict_images=predict_images, crop=crop, rotate=rotate, **shared)
+        self.view = kb_crop
+        self.depth_range = (0.001, 80.0)
         self.lists = {"train": train_list, "val": test_list, "test": test_list}
-        self.crop = crop
-        self.rotate, self.flip, self.colour = rotate, flip, colour
         self.protocol = {"list": test_list, "view": "kb_crop", "images_published": _COUNTS["test"]}
-
-    def train_transform(self) -> v2.Transform:
-        """BTS's augmentation with its smaller brightness range for outdoor images."""
-        return bts_transform(
-            self.img_size,
-            self.crop,
-            rotate=self.rotate,
-            flip=self.flip,
-            colour=self.colour,
-            brightness=(0.9, 1.1),
-        )
 
     def source(self, split: str) -> SurfacePairs:
         """The pairs of a split."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from siglip2_backbone.preprocess import squash
 
 from ...geometry.record import Geometry
 from ..image_folder import described
+from ..images import read_image
 from ..label_sizes import other_size
 from ..module import DenseDataModule
+from ..pairs import Pair
 from ..sampling import EpochDataset, Sample, SampleKey, sample_seed
 from ..sizes import Size
 from .depth_files import Range, check_unit
@@ -71,6 +73,36 @@ class Source(Protocol):
 def camera(fx: float, fy: float, cx: float, cy: float) -> Tensor:
     """A camera matrix, float32 ``(3, 3)``, from focal lengths and principal point [px]."""
     return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class SurfacePairs:
+    """Readings of image and label files.
+
+    Attributes:
+        pairs: Paths of image and label.
+        root: Folder that sample names are relative to.
+        kind: depth or normal.
+        read_label: Reads a label.
+        intrinsics: Camera matrix of all images [px], if known.
+    """
+
+    pairs: list[Pair]
+    root: Path
+    kind: Literal["depth", "normal"]
+    read_label: Callable[[Path], Tensor]
+    intrinsics: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> Reading:
+        """One pair."""
+        path, label = self.pairs[index]
+        inside = path.is_relative_to(self.root)
+        name = (path.relative_to(self.root) if inside else path).with_suffix("").as_posix()
+        labels = {self.kind: self.read_label(label)}
+        return Reading(path, name, read_image(path), **labels, intrinsics=self.intrinsics)
 
 
 class SurfaceDataset(EpochDataset):
@@ -150,11 +182,13 @@ def _only(values: Tensor, window: Window) -> Tensor:
 class SurfaceModule(DenseDataModule):
     """Base of the depth and normal data modules; subclasses define the source of a split and the augmentation.
 
+    They may set ``view``, the part of each image that is used, and if they read metric depth, ``depth_range``, the
+    range of depths that is expected [m].
+
     Args:
+        root: Folder of the dataset; needed for everything but predict.
         img_size: Height and width that whole images are resized to [px].
         predict_images: Any folder of images, for predict.
-        view: The part of each image that is used.
-        depth_range: Expected range of depths [m]; ``None`` if depth is not metric or not read.
         batch_size: Images per batch.
         num_workers: Worker processes per loader.
         seed: Seed of order and augmentation.
@@ -165,23 +199,23 @@ class SurfaceModule(DenseDataModule):
 
     def __init__(
         self,
+        root: str | None,
         img_size: Size,
         *,
-        predict_images: str | None,
-        view: View | None = None,
-        depth_range: Range | None = None,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
+        predict_images: str | None = None,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if min(img_size) < 1:
             raise ValueError(f"img_size is {img_size}; expected height and width of at least 1 px.")
+        self.root = root
         self.img_size = (img_size[0], img_size[1])
         self.predict_images = predict_images
         self.test_size = self.img_size
-        self.view = view
-        self.depth_range = depth_range
+        self.view: View | None = None
+        self.depth_range: Range | None = None
         self.test_split = "test"
 
     def source(self, split: str) -> Source:

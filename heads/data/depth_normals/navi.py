@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -66,9 +66,7 @@ class NAVI(SurfaceModule):
         predict_images: Any folder of images, for predict.
         jitter: Probability of the colour jitter in training.
         crop: Probability of a random crop of the square in training; Probe3D uses none.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`SurfaceModule`.
 
     Raises:
         ValueError: A file is missing or damaged, or an option is out of range.
@@ -79,7 +77,7 @@ class NAVI(SurfaceModule):
     fourth image, here it is the sorted one.
     """
 
-    stacked = ("image", "depth", "normal", "intrinsics")
+    stacked: ClassVar[tuple[str, ...]] = ("image", "depth", "normal", "intrinsics")
 
     def __init__(
         self,
@@ -93,17 +91,12 @@ class NAVI(SurfaceModule):
         predict_images: str | None = None,
         jitter: float = 0.8,
         crop: float = 0.0,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            img_size, predict_images=predict_images, batch_size=batch_size, num_workers=num_workers, seed=seed
-        )
+        super().__init__(root, img_size, predict_images=predict_images, **shared)
         self.targets = ["depth"] if targets is None else list(targets)
         if not self.targets or set(self.targets) - {"depth", "normal"} or stride < 1:
             raise ValueError(f"targets is {targets}, stride {stride}; expected depth, normal or both, and stride >= 1.")
-        self.root = root
         self.relative, self.stride, self.prefix = relative, stride, prefix
         self.jitter, self.crop = jitter, crop
         self.stacked = ("image", *self.targets, "intrinsics")  # type: ignore[misc]  # a module reads one or both

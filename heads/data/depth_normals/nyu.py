@@ -2,19 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from torchvision.transforms import v2
+from typing import Any, ClassVar
 
 from ..layouts import check_count, data_root
 from ..pairs import read_pair_list
+from .bts import BTSModule
 from .depth_files import read_depth
-from .folder import SurfacePairs
-from .module import Reading, SurfaceModule, camera
-from .nyu_files import DepthKey, Frames, read_frame, read_splits
-from .transforms import NYU_BORDER, bts_transform
-
-NYU_CAMERA = camera(518.85790117450188, 519.46961112127485, 325.08244941119034, 253.23616633400465)
-"""Camera of the 640 x 480 frames: the toolbox's, which has pixel centres at 1, 2, ..., so half a pixel less here."""
+from .module import Reading, SurfacePairs
+from .nyu_files import NYU_CAMERA, DepthKey, Frames, read_frame, read_splits
+from .transforms import NYU_BORDER, Window
 
 _LABELLED = {"train": 795, "val": 654, "test": 654}
 _BTS = {"train": 24231, "val": 654, "test": 654}
@@ -49,7 +45,7 @@ class LabelledNYU:
         return Reading(self.path, f"{frame + 1:04d}", image, depth, intrinsics=NYU_CAMERA)
 
 
-class NYUv2(SurfaceModule):
+class NYUv2(BTSModule):
     """The 1449 labelled frames of NYU Depth V2: 795 for training, 654 for testing and validation.
 
     Args:
@@ -60,11 +56,7 @@ class NYUv2(SurfaceModule):
         predict_images: Any folder of images, for predict.
         crop: Size of the random crop in training [px]; ``None`` keeps the whole image, with its border.
         rotate: Largest random angle to either side in training [degrees].
-        flip: Probability of the horizontal flip in training.
-        colour: Probability of the colour augmentation in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`BTSModule` and :class:`SurfaceModule`.
 
     Raises:
         ValueError: A file is missing or of another kind, or a number is out of range.
@@ -72,7 +64,8 @@ class NYUv2(SurfaceModule):
     Source: Silberman et al., ECCV 2012; the augmentation is BTS's, see :func:`bts_transform`.
     """
 
-    stacked = ("image", "depth", "intrinsics")
+    stacked: ClassVar[tuple[str, ...]] = ("image", "depth", "intrinsics")
+    border: ClassVar[Window | None] = NYU_BORDER
 
     def __init__(
         self,
@@ -84,29 +77,13 @@ class NYUv2(SurfaceModule):
         predict_images: str | None = None,
         crop: tuple[int, int] | None = (416, 544),
         rotate: float = 2.5,
-        flip: float = 0.5,
-        colour: float = 0.5,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            img_size,
-            predict_images=predict_images,
-            depth_range=_RANGE,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        self.root = root
+        super().__init__(root, img_size, predict_images=predict_images, crop=crop, rotate=rotate, **shared)
+        self.depth_range = _RANGE
         self.depth = depth
         self.black_border = black_border
-        self.augmentation = (crop, rotate, flip, colour)
         self.protocol = {"depth": depth, "black_border": black_border, "images_published": _LABELLED["test"]}
-
-    def train_transform(self) -> v2.Transform:
-        """BTS's augmentation; the border is removed if a crop follows."""
-        return _bts(self.img_size, *self.augmentation)
 
     def source(self, split: str) -> LabelledNYU:
         """The frames of a split."""
@@ -117,7 +94,7 @@ class NYUv2(SurfaceModule):
         return LabelledNYU(root / "nyu_depth_v2_labeled.mat", frames, self.depth, self.black_border)
 
 
-class NYUv2BTS(SurfaceModule):
+class NYUv2BTS(BTSModule):
     """NYU Depth V2 in BTS's layout: 24231 synchronised training frames, and the official 654 test frames.
 
     The lists are those of cleinc/bts. Training pairs lie below ``sync`` or ``root`` itself, test pairs below
@@ -131,11 +108,7 @@ class NYUv2BTS(SurfaceModule):
         predict_images: Any folder of images, for predict.
         crop: Size of the random crop in training [px]; ``None`` keeps the whole image, with its border.
         rotate: Largest random angle to either side in training [degrees].
-        flip: Probability of the horizontal flip in training.
-        colour: Probability of the colour augmentation in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`BTSModule` and :class:`SurfaceModule`.
 
     Raises:
         ValueError: A list or a file that it names is missing, or a number is out of range.
@@ -143,7 +116,8 @@ class NYUv2BTS(SurfaceModule):
     Source: cleinc/bts @ 29d6a32.
     """
 
-    stacked = ("image", "depth", "intrinsics")
+    stacked: ClassVar[tuple[str, ...]] = ("image", "depth", "intrinsics")
+    border: ClassVar[Window | None] = NYU_BORDER
 
     def __init__(
         self,
@@ -155,28 +129,12 @@ class NYUv2BTS(SurfaceModule):
         predict_images: str | None = None,
         crop: tuple[int, int] | None = (416, 544),
         rotate: float = 2.5,
-        flip: float = 0.5,
-        colour: float = 0.5,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            img_size,
-            predict_images=predict_images,
-            depth_range=_RANGE,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        self.root = root
+        super().__init__(root, img_size, predict_images=predict_images, crop=crop, rotate=rotate, **shared)
+        self.depth_range = _RANGE
         self.lists = {"train": train_list, "val": test_list, "test": test_list}
-        self.augmentation = (crop, rotate, flip, colour)
         self.protocol = {"list": test_list, "images_published": _BTS["test"]}
-
-    def train_transform(self) -> v2.Transform:
-        """BTS's augmentation; the border is removed if a crop follows."""
-        return _bts(self.img_size, *self.augmentation)
 
     def source(self, split: str) -> SurfacePairs:
         """The pairs of a split."""
@@ -185,10 +143,3 @@ class NYUv2BTS(SurfaceModule):
         pairs = read_pair_list(root / self.lists[split], roots, roots)
         check_count(f"{root / self.lists[split]}", len(pairs), _BTS[split])
         return SurfacePairs(pairs, root, "depth", read_depth, NYU_CAMERA)
-
-
-def _bts(
-    img_size: tuple[int, int], crop: tuple[int, int] | None, rotate: float, flip: float, colour: float
-) -> v2.Transform:
-    border = None if crop is None else NYU_BORDER
-    return bts_transform(img_size, crop, border=border, rotate=rotate, flip=flip, colour=colour)

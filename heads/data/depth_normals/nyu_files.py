@@ -13,10 +13,14 @@ from torch import Tensor
 from ..array_files import read_array
 from .depth_files import metres
 from .matlab_files import read_matlab_5
+from .module import camera
 from .normal_files import Axes, unit_normals
 
 Frames = list[int]
 DepthKey = Literal["depths", "rawDepths"]
+
+NYU_CAMERA = camera(518.85790117450188, 519.46961112127485, 325.08244941119034, 253.23616633400465)
+"""Camera of the 640 x 480 frames: the toolbox's, which has pixel centres at 1, 2, ..., so half a pixel less here."""
 
 _FRAMES = 1449
 _SIZE = (480, 640)  # height and width of every frame

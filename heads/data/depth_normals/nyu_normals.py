@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torchvision.transforms import v2
@@ -10,8 +11,7 @@ from ..layouts import check_count, data_root
 from ..sizes import Size
 from .module import Reading, Source, SurfaceModule
 from .normal_files import OWN_AXES, Axes, check_axes
-from .nyu import NYU_CAMERA
-from .nyu_files import Frames, read_frame, read_frame_normals, read_geonet, read_splits
+from .nyu_files import NYU_CAMERA, Frames, read_frame, read_frame_normals, read_geonet, read_splits
 from .transforms import Window, probe3d_transform
 
 _COUNTS = {"train": 795, "val": 654, "test": 654}
@@ -81,9 +81,7 @@ class NYUv2Normals(SurfaceModule):
         jitter: Probability of the colour jitter in training.
         crop: Probability of a random crop in training.
         flip: Probability of the horizontal flip in training.
-        batch_size: Images per batch.
-        num_workers: Worker processes per loader.
-        seed: Seed of order and augmentation.
+        shared: Arguments of :class:`SurfaceModule`.
 
     Raises:
         ValueError: A file is missing or of another kind, or the axes are wrong.
@@ -92,7 +90,7 @@ class NYUv2Normals(SurfaceModule):
     and 30914.
     """
 
-    stacked = ("image", "normal", "intrinsics")
+    stacked: ClassVar[tuple[str, ...]] = ("image", "normal", "intrinsics")
 
     def __init__(
         self,
@@ -109,19 +107,10 @@ class NYUv2Normals(SurfaceModule):
         jitter: float = 0.8,
         crop: float = 0.5,
         flip: float = 0.0,
-        batch_size: int = 8,
-        num_workers: int = 2,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            img_size,
-            predict_images=predict_images,
-            view=_square if square else None,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
-        self.root = root
+        super().__init__(root, img_size, predict_images=predict_images, **shared)
+        self.view = _square if square else None
         self.normals, self.normals_key, self.axes = normals, normals_key, check_axes(axes)
         self.geonet, self.geonet_axes = geonet, check_axes(geonet_axes or axes)
         self.augmentation = {"jitter": jitter, "crop": crop, "flip": flip}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 
 import heads
@@ -56,13 +57,35 @@ def root_of(request, tmp_path):
     return make
 
 
+def options(kind):
+    """The arguments of a data module, with those that it passes on to its bases."""
+    chain = [base for base in reversed(kind.__mro__) if issubclass(base, SurfaceModule)]
+    return {name: p for base in chain for name, p in inspect.signature(base).parameters.items()}
+
+
 def small(data):
     """A config's arguments of its data, and smaller ones in place of some."""
     own = dict(data["init_args"]) | {"img_size": [40, 56], "num_workers": 0, "batch_size": 1}
     own |= {"geonet": None} if "geonet" in own else {}  # thirty thousand files
     kind = getattr(heads, data["class_path"].removeprefix("heads."))
-    crop = inspect.signature(kind).parameters["crop"].default  # a size, or a probability
+    crop = options(kind)["crop"].default  # a size, or a probability
     return own | ({"crop": [40, 56]} if isinstance(crop, tuple) else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("KITTIEigen", "train_list test_list predict_images crop rotate flip colour"),
+        ("NYUv2", "depth black_border predict_images crop rotate flip colour"),
+        ("NYUv2BTS", "train_list test_list predict_images crop rotate flip colour"),
+        ("NYUv2Normals", "normals normals_key axes geonet geonet_axes square predict_images jitter crop flip"),
+        ("NAVI", "targets relative stride prefix predict_images jitter crop"),
+    ],
+)
+def test_the_command_line_has_every_option_of_a_public_data_set_in_order(name, own):
+    parser = ArgumentParser()
+    parser.add_class_arguments(getattr(heads, name))
+    assert list(parser.get_defaults().as_dict()) == f"root img_size {own} batch_size num_workers seed".split()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
@@ -70,7 +93,7 @@ def test_data_of_a_config_are_read(path, root_of):
     config = yaml.safe_load(path.read_text())
     data, task = config["data"], config["model"]["class_path"]
     kind = getattr(heads, data["class_path"].removeprefix("heads."))
-    assert set(data["init_args"]) <= set(inspect.signature(kind).parameters)
+    assert set(data["init_args"]) <= set(options(kind))
     module: SurfaceModule = kind(str(root_of(data)), **small(data))
     label = "depth" if task == "heads.DepthTask" else "normal"
     module.setup("fit")
