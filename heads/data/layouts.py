@@ -1,12 +1,30 @@
 """Where the files of a dataset are: its folder, its list files, and the expected number of images."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from .pairs import read_list
+
+
+def data_root(root: str | None, expected: str = "the folder of the dataset", instead: str = "") -> Path:
+    """The folder that a dataset lies in.
+
+    Args:
+        root: The folder that the user sets.
+        expected: What it is, for the messages.
+        instead: What may be set in its place.
+
+    Raises:
+        ValueError: It is not set, or is no folder.
+    """
+    if root is None:
+        raise ValueError(f"data.root is not set; expected {expected}{instead and f', or {instead}'}.")
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"No folder {path}; expected data.root to be {expected}.")
+    return path
 
 
 def base_folder(root: str | None, top: str, markers: Sequence[str]) -> Path:
@@ -18,11 +36,9 @@ def base_folder(root: str | None, top: str, markers: Sequence[str]) -> Path:
         markers: Folders below them; one of these identifies the dataset.
 
     Raises:
-        ValueError: ``root`` is not set, or no folder contains a marker.
+        ValueError: ``root`` is not set or does not exist, or no folder contains a marker.
     """
-    if root is None:
-        raise ValueError(f"data.root is not set; expected the folder {top}.")
-    start, parts = Path(root).expanduser(), Path(top).parts
+    start, parts = data_root(root, f"the folder {top}"), Path(top).parts
     for first in range(len(parts), -1, -1):
         base = start.joinpath(*parts[first:])
         if any((base / marker).is_dir() for marker in markers):
@@ -91,25 +107,3 @@ def listed_names(path: Path, folder: Path) -> list[str]:
             f"{folder} are not read."
         )
     return names
-
-
-def data_root(root: str | None) -> Path:
-    """The folder of a dataset.
-
-    Raises:
-        ValueError: It is not set, or it is missing.
-    """
-    if root is None:
-        raise ValueError("data.root is not set; expected the folder of the dataset.")
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        raise ValueError(f"No folder {path}; expected the folder of the dataset (data.root).")
-    return path
-
-
-def check_count(what: str, found: int, published: int) -> None:
-    """Warn if the size of a split differs from the one that published scores were measured on."""
-    if found != published:
-        warnings.warn(
-            f"{what} has {found} images, the published split {published}: scores are not comparable.", stacklevel=2
-        )

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as V
 
+from .checks import check_count
 from .image_folder import predict_folder
 from .sampling import EpochDataset, EpochSampler, OrderedSampler, Sample
 from .sizes import Fit, Size
@@ -43,10 +44,10 @@ class DenseDataModule(LightningDataModule):
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int, eval_batch_size: int | None = None) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise ValueError(f"batch_size is {batch_size} and num_workers {num_workers}; expected at least 1 and 0.")
-        if eval_batch_size is not None and eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size is {eval_batch_size}; expected at least 1, or none.")
+        check_count("batch_size", batch_size)
+        check_count("num_workers", num_workers, least=0)
+        if eval_batch_size is not None:
+            check_count("eval_batch_size", eval_batch_size)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers

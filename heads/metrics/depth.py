@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ..data.checks import check_range
 from ..losses.alignment import scale_and_shift
 from .per_image import PerImageMetric, mean
 
@@ -140,8 +141,7 @@ def check_depth_range(depth_range: tuple[float, float]) -> None:
     Raises:
         ValueError: The range is empty or includes 0.
     """
-    if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < float("inf"):
-        raise ValueError(f"depth_range is {list(depth_range)}; expected two distances above 0, the smaller one first.")
+    check_range("depth_range", depth_range, "distances")
 
 
 def _numbers(prediction: Tensor, low: float, high: float) -> Tensor:

@@ -4,7 +4,7 @@ Depth is the distance along the optical axis in metres, float32 ``(1, H, W)``; 0
 """
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..array_files import read_array
+from ..checks import Range
 from ..images import decode
-
-Range = tuple[float, float]
 
 _PNG_SCALE = 1000.0  # values per metre of a PNG by default: millimetres
 _SCALES = (1.0, 100.0, 256.0, 1000.0, 5000.0, 10000.0)  # values per metre in common datasets
@@ -115,19 +114,6 @@ def _array(path: Path) -> NDArray[np.generic]:
     if values.ndim != 2:
         raise ValueError(f"{path} is {values.dtype} of shape {values.shape}; expected numbers (H, W).")
     return values
-
-
-def check_depth_range(depth_range: Sequence[float]) -> Range:
-    """The range as floats.
-
-    Raises:
-        ValueError: It is not a pair of finite numbers (low, high) with 0 <= low < high.
-    """
-    if len(depth_range) != 2 or not 0 <= depth_range[0] < depth_range[1] < float("inf"):
-        raise ValueError(
-            f"depth_range is {list(depth_range)}; expected two numbers [m], at least 0, the smaller one first."
-        )
-    return float(depth_range[0]), float(depth_range[1])
 
 
 def check_unit(count: int, depth: Callable[[int], Tensor], depth_range: Range) -> None:

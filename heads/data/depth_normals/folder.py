@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from ..checks import check_range
 from ..layouts import data_root
 from ..pairs import pair_folders, read_pair_list
 from .bts import BTSModule
-from .depth_files import check_depth_range, read_depth
+from .depth_files import read_depth
 from .module import SurfacePairs, camera
 from .normal_files import OWN_AXES, check_axes, read_normals
 
@@ -139,7 +140,7 @@ class DepthFolder(SurfaceFolder):
             predict_images=predict_images,
             **shared,
         )
-        self.depth_range = check_depth_range(depth_range)
+        self.depth_range = check_range("depth_range", depth_range, "distances", zero=True)
         self.protocol |= {"depth_scale": depth_scale, "invalid": invalid or []}
 
 

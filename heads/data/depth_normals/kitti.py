@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, ClassVar
 
-from ..layouts import check_count, data_root
+from ..layouts import data_root, warn_of_count
 from ..pairs import read_pair_list
 from .bts import BTSModule
 from .depth_files import read_depth
@@ -65,5 +65,5 @@ class KITTIEigen(BTSModule):
         root = data_root(self.root)
         truth = root / "data_depth_annotated"
         pairs = read_pair_list(root / self.lists[split], (root,), (truth, truth / "train", truth / "val"))
-        check_count(str(root / self.lists[split]), len(pairs), _COUNTS[split])
+        warn_of_count(f"KITTIEigen {split}", len(pairs), str(root / self.lists[split]), _COUNTS[split])
         return SurfacePairs(pairs, root, "depth", partial(read_depth, scale=_PER_METRE))

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as V
 from siglip2_backbone.preprocess import squash
 
 from ...geometry.record import Geometry
+from ..checks import Range, check_size
 from ..image_folder import described
 from ..images import read_image
 from ..label_sizes import other_size
@@ -22,7 +23,7 @@ from ..module import DenseDataModule
 from ..pairs import Pair
 from ..sampling import EpochDataset, Sample, SampleKey, sample_seed
 from ..sizes import Size
-from .depth_files import Range, check_unit
+from .depth_files import check_unit
 from .maps import DepthMap, Intrinsics, NormalMap
 from .transforms import Window
 
@@ -208,10 +209,8 @@ class SurfaceModule(DenseDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if min(img_size) < 1:
-            raise ValueError(f"img_size is {img_size}; expected height and width of at least 1 px.")
         self.root = root
-        self.img_size = (img_size[0], img_size[1])
+        self.img_size = check_size("img_size", img_size)
         self.predict_images = predict_images
         self.test_size = self.img_size
         self.view: View | None = None

@@ -14,9 +14,10 @@ from torchvision.transforms.v2 import functional as V
 from siglip2_backbone.json_files import parse_json
 
 from ...geometry.record import Geometry
+from ..checks import check_count
 from ..images import read_image
 from ..label_sizes import other_size
-from ..layouts import check_count, data_root
+from ..layouts import data_root, warn_of_count
 from .depth_files import read_inverse_depth
 from .maps import DepthMap, NormalMap
 from .module import Reading, SurfaceModule, camera
@@ -95,8 +96,9 @@ class NAVI(SurfaceModule):
     ) -> None:
         super().__init__(root, img_size, predict_images=predict_images, **shared)
         self.targets = ["depth"] if targets is None else list(targets)
-        if not self.targets or set(self.targets) - {"depth", "normal"} or stride < 1:
-            raise ValueError(f"targets is {targets}, stride {stride}; expected depth, normal or both, and stride >= 1.")
+        if not self.targets or set(self.targets) - {"depth", "normal"}:
+            raise ValueError(f"targets is {targets}; expected depth, normal or both.")
+        check_count("stride", stride)
         self.relative, self.stride, self.prefix = relative, stride, prefix
         self.jitter, self.crop = jitter, crop
         self.stacked = ("image", *self.targets, "intrinsics")  # type: ignore[misc]  # a module reads one or both
@@ -114,7 +116,7 @@ class NAVI(SurfaceModule):
             raise ValueError(
                 f"{root} holds no object; expected folders with both multiview scenes and a wild_set, as in NAVI."
             )
-        check_count(f"{split} of {root}", len(views), _COUNTS[split])
+        warn_of_count(f"NAVI {split}", len(views), str(root), _COUNTS[split])
         return NAVIViews(views[:: self.stride], tuple(self.targets), self.relative)
 
 

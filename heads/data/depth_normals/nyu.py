@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..layouts import check_count, data_root
+from ..layouts import data_root, warn_of_count
 from ..pairs import read_pair_list
 from .bts import BTSModule
 from .depth_files import read_depth
@@ -90,7 +90,7 @@ class NYUv2(BTSModule):
         root = data_root(self.root)
         train, test = read_splits(root / "splits.mat")
         frames = train if split == "train" else test
-        check_count(f"{split} of {root}", len(frames), _LABELLED[split])
+        warn_of_count(f"NYUv2 {split}", len(frames), str(root), _LABELLED[split])
         return LabelledNYU(root / "nyu_depth_v2_labeled.mat", frames, self.depth, self.black_border)
 
 
@@ -141,5 +141,5 @@ class NYUv2BTS(BTSModule):
         root = data_root(self.root)
         roots = (root / "sync", root) if split == "train" else (root / "official_splits" / "test", root)
         pairs = read_pair_list(root / self.lists[split], roots, roots)
-        check_count(f"{root / self.lists[split]}", len(pairs), _BTS[split])
+        warn_of_count(f"NYUv2BTS {split}", len(pairs), str(root / self.lists[split]), _BTS[split])
         return SurfacePairs(pairs, root, "depth", read_depth, NYU_CAMERA)

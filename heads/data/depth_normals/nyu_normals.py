@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torchvision.transforms import v2
 
-from ..layouts import check_count, data_root
+from ..layouts import data_root, warn_of_count
 from ..sizes import Size
 from .module import Reading, Source, SurfaceModule
 from .normal_files import OWN_AXES, Axes, check_axes
@@ -127,7 +127,7 @@ class NYUv2Normals(SurfaceModule):
             return GeoNetNormals(_geonet_files(root / self.geonet), self.geonet_axes)
         train, test = read_splits(root / "splits.mat")
         frames = train if split == "train" else test
-        check_count(f"{split} of {root}", len(frames), _COUNTS[split])
+        warn_of_count(f"NYUv2Normals {split}", len(frames), str(root), _COUNTS[split])
         labelled, normals = root / "nyu_depth_v2_labeled.mat", root / self.normals
         return LabelledNormals(labelled, frames, normals, self.normals_key, self.axes)
 

@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from ..checks import check_range, check_size
 from ..classes import ClassSpec, class_colours
+from ..layouts import data_root
 from ..module import DenseDataModule
 from ..sizes import Fit
 from .annotations import Annotations
@@ -70,11 +72,10 @@ class DetectionDataModule(DenseDataModule):
     ) -> None:
         eval_batch_size = 1 if eval_batch_size is None else eval_batch_size
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, seed=seed)
-        if min(img_size) < 2 or not 0 < scale[0] <= scale[1] or not 0 <= min_visible <= 1:
-            raise ValueError(
-                f"img_size is {img_size}, scale {scale}, min_visible {min_visible}; expected at least 2 px, a range of "
-                "positive factors, the smaller one first, and a share from 0 to 1."
-            )
+        check_size("img_size", img_size, least=2)
+        check_range("scale", scale, "factors", point=True)
+        if not 0 <= min_visible <= 1:
+            raise ValueError(f"min_visible is {min_visible}; expected a share from 0 to 1.")
         self.classes = None if classes is None else class_colours(classes, most=None)
         self.root = root
         self.img_size = img_size
@@ -123,13 +124,7 @@ class DetectionDataModule(DenseDataModule):
         Raises:
             ValueError: ``root`` is not set, or the folder does not exist.
         """
-        if self.root is None:
-            instead = "" if self.classes else ", or data.classes, which is all that predict needs"
-            raise ValueError(f"data.root is not set; expected the folder of the dataset{instead}.")
-        base = Path(self.root).expanduser()
-        if not base.is_dir():
-            raise ValueError(f"No folder {base}; expected data.root to be the folder of the dataset.")
-        return base
+        return data_root(self.root, instead="" if self.classes else "data.classes, which is all that predict needs")
 
     def image_folder(self, name: str) -> Path:
         """The folder that the file names of a split are relative to."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...geometry.record import Geometry
+from ..checks import check_count, check_size
 from ..detection.annotations import Annotations, Entry
 from ..detection.instance_masks import encode
 from ..image_folder import described
@@ -56,12 +57,11 @@ class GeneratedScenes(DenseDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         counts = {"train": train_images, "val": val_images, "test": test_images}
-        if min(img_size) < 16 or min(counts.values()) < 1 or seed < 0:
-            raise ValueError(
-                f"img_size is {img_size}, scenes {counts}, seed {seed}; expected at least 16 px, 1 scene and seed 0."
-            )
+        for split, count in counts.items():
+            check_count(f"{split}_images", count)
+        check_count("seed", seed, least=0)
         self.classes = CLASSES
-        self.img_size = self.test_size = (img_size[0], img_size[1])
+        self.img_size = self.test_size = check_size("img_size", img_size, least=16)
         self.counts = counts
         self.fresh = fresh
         self.predict_images = predict_images

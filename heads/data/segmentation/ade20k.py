@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .dataset import LabelValues, Split
-from .folder import pair
+from ..pairs import pair_folders
+from .dataset import LABELS, LabelValues, Split
 from .published import PublishedSegmentation
 
 # first name of each class in the dataset's objectInfo150.txt, in its order
@@ -68,5 +68,5 @@ class ADE20K(PublishedSegmentation):
     def published(self, name: str, base: Path) -> Split:
         """The pairs of train or val."""
         folder = {"train": "training", "val": "validation"}[name]
-        pairs = pair(base / "images" / folder, base / "annotations" / folder)
+        pairs = pair_folders(base / "images" / folder, base / "annotations" / folder, LABELS)
         return Split(pairs, LabelValues(range(1, 151), [0]))

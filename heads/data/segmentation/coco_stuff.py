@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..layouts import first_folder
-from .dataset import LabelValues, Split
-from .folder import pair
+from ..pairs import pair_folders
+from .dataset import LABELS, LabelValues, Split
 from .published import PublishedSegmentation
 
 # ids 1 to 182 of nightrome/cocostuff's labels.txt; - marks an id that COCO never annotated
@@ -61,4 +61,4 @@ class COCOStuff(PublishedSegmentation):
         images = first_folder(base, (f"images/{name}2017", f"{name}2017"))
         masks = first_folder(base, (f"stuffthingmaps/{name}2017", f"annotations/{name}2017"))
         unused = [index for index in range(len(_ALL)) if index not in _USED]
-        return Split(pair(images, masks, ("_labelTrainIds.png",)), LabelValues(_USED, unused))
+        return Split(pair_folders(images, masks, LABELS, ("_labelTrainIds.png",)), LabelValues(_USED, unused))

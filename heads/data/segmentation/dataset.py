@@ -17,6 +17,9 @@ from ..label_sizes import other_size
 from ..sampling import EpochDataset, Sample, SampleKey, sample_seed
 from ..sizes import Size
 
+LABELS = (".png",)
+"""Suffixes of label maps."""
+
 
 @dataclass(frozen=True)
 class LabelValues:

@@ -1,11 +1,11 @@
 """Semantic segmentation from folders: images in one, label PNGs of the same names in another."""
 
-from pathlib import Path
 from typing import Any
 
 from ..classes import ClassSpec
+from ..layouts import data_root
 from ..pairs import pair_folders
-from .dataset import LabelValues, Split
+from .dataset import LABELS, LabelValues, Split
 from .module import SegmentationDataModule
 
 
@@ -76,16 +76,6 @@ class SegmentationFolder(SegmentationDataModule):
         Raises:
             ValueError: ``root`` is not set, or files are missing.
         """
-        if self.root is None:
-            raise ValueError("data.root is not set; expected the folder that holds the image and label folders.")
-        images, masks = (Path(self.root).expanduser() / folder for folder in self.folders[name])
-        return Split(pair(images, masks), self._values())
-
-
-def pair(images: Path, masks: Path, unread: tuple[str, ...] = ()) -> list[tuple[Path, Path]]:
-    """Pair each image with the label PNG of the same stem; warnings leave out names that end in ``unread``.
-
-    Raises:
-        ValueError: A folder is missing, or an image has no label.
-    """
-    return pair_folders(images, masks, (".png",), unread)
+        root = data_root(self.root, "the folder that holds the image and label folders")
+        images, masks = (root / folder for folder in self.folders[name])
+        return Split(pair_folders(images, masks, LABELS), self._values())

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..checks import check_count, check_range, check_size
 from ..classes import ClassSpec, class_colours
 from ..module import DenseDataModule
 from ..sizes import Size
@@ -57,13 +58,10 @@ class SegmentationDataModule(DenseDataModule):
         if eval_batch_size is None and test_short_side is not None:
             eval_batch_size = 1
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, num_workers=num_workers, seed=seed)
-        if min(img_size) < 1 or (test_short_side is not None and test_short_side < 2):
-            raise ValueError(
-                f"img_size is {img_size}, test_short_side {test_short_side}; expected height and width of at least "
-                "1 px, and a short side of at least 2 px or none."
-            )
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale is {scale}; expected a range of positive factors, the smaller one first.")
+        check_size("img_size", img_size)
+        if test_short_side is not None:
+            check_count("test_short_side", test_short_side, least=2, unit="px")
+        check_range("scale", scale, "factors", point=True)
         self.classes = class_colours(classes)
         self.root = root
         self.img_size = img_size

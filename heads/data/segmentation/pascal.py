@@ -68,15 +68,15 @@ class PascalVOC(PublishedSegmentation):
         self.train_set = train_set
         self.protocol["train_set"] = train_set
 
-    def count_of(self, name: str) -> str:
-        """The key of ``counts`` for a split; training is train or trainaug."""
+    def list_of(self, name: str) -> str:
+        """Published name of the list of train or val; training is train or trainaug."""
         return self.train_set if name == "train" else name
 
     def published(self, name: str, base: Path) -> Split:
         """The pairs of train or val."""
         images, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
         pairs = listed(lists / f"{name}.txt", images, base / "SegmentationClass")
-        if self.count_of(name) == "trainaug":
+        if self.list_of(name) == "trainaug":
             if not (lists / "aug.txt").is_file():
                 raise ValueError(
                     f"No file {lists / 'aug.txt'}, which lists the images that train_set trainaug adds. Convert SBD "

@@ -28,14 +28,14 @@ class PublishedSegmentation(SegmentationDataModule):
     top: ClassVar[str]  # leading folders of the published archive
     markers: ClassVar[tuple[str, ...]]  # folders below them; one of these identifies the dataset
     layout: ClassVar[str]  # the files below them, for errors
-    counts: ClassVar[dict[str, int]]  # published number of images of each split
+    counts: ClassVar[dict[str, int]]  # published number of images of each list
 
     def __init__(
         self, classes: ClassSpec, root: str | None = None, img_size: tuple[int, int] = (512, 512), **shared: Any
     ) -> None:
         super().__init__(classes, root, img_size, **shared)
         self.test_split = "val"  # the labels of test splits are not public
-        self.protocol["images_published"] = self.counts["val"]
+        self.protocol["images_published"] = self.count_of("val")
         self._counted: set[str] = set()
 
     def split(self, name: str) -> Split:
@@ -51,17 +51,17 @@ class PublishedSegmentation(SegmentationDataModule):
             raise ValueError(f"{error}\nExpected below data.root:\n{self.layout}") from error
         if name not in self._counted:
             self._counted.add(name)
-            self._count(self.count_of(name), split)
+            what, where = f"{type(self).__name__} {self.list_of(name)}", str(split.pairs[0][0].parent)
+            warn_of_count(what, len(split.pairs), where, self.count_of(name))
         return split
 
-    def _count(self, name: str, split: Split) -> None:
-        """Warn if the size of a split differs from the published one."""
-        what = f"{type(self).__name__} {name}"
-        warn_of_count(what, len(split.pairs), str(split.pairs[0][0].parent), self.counts[name])
-
-    def count_of(self, name: str) -> str:
-        """The key of ``counts`` for a split."""
+    def list_of(self, name: str) -> str:
+        """Published name of the list of train or val."""
         return name
+
+    def count_of(self, name: str) -> int:
+        """Published number of images of train or val."""
+        return self.counts[self.list_of(name)]
 
     def published(self, name: str, base: Path) -> Split:
         """The pairs of train or val below the dataset's folder.

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heads.data.layouts import check_count
 from heads.data.pairs import pair_folders, read_list, read_pair_list
 
 
@@ -98,12 +97,6 @@ def test_folders_that_do_not_pair_up(tmp_path):
     (tmp_path / "depth").mkdir()
     with pytest.raises(ValueError, match=r"1 of 1 images .* first a\.jpg: expected .*a\.png or .*a\.npy"):
         pair_folders(tmp_path / "images", tmp_path / "depth", (".png", ".npy"))
-
-
-def test_another_number_of_images_is_warned_about():
-    check_count("test", 654, 654)
-    with pytest.warns(UserWarning, match="test has 653 images, the published split 654: scores are not comparable"):
-        check_count("test", 653, 654)
 
 
 def test_a_list_is_read_past_a_byte_order_mark_and_only_as_text(tmp_path):

@@ -16,7 +16,7 @@ from heads.cli import main
 from heads.data.depth_normals.module import SurfaceModule
 from heads.runs.configs import config_root
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")
 
 SAMPLES = Path(__file__).parents[5] / "shared" / "data"
 

@@ -8,7 +8,7 @@ from PIL import Image
 from heads import KITTIEigen
 
 SAMPLES = Path(__file__).parents[5] / "shared" / "data" / "kitti_depth_mini" / "metric3d_demo"
-pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")
 
 
 def module(root, **kwargs):

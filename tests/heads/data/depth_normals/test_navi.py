@@ -8,7 +8,7 @@ from PIL import Image
 from heads import NAVI
 from heads.data.depth_normals.navi import object_window, relative_depth
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")
 
 
 def module(root, **kwargs):
@@ -140,7 +140,14 @@ def test_depth_that_is_not_turned_like_its_image(navi):
         batches(module(navi), "test")
 
 
-@pytest.mark.parametrize("arguments", [{"targets": []}, {"targets": ["colour"]}, {"stride": 0}])
-def test_bad_arguments(navi, arguments):
-    with pytest.raises(ValueError, match="expected depth, normal or both"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"targets": []}, "expected depth, normal or both"),
+        ({"targets": ["colour"]}, "expected depth, normal or both"),
+        ({"stride": 0}, "stride is 0; expected a whole number of at least 1"),
+    ],
+)
+def test_bad_arguments(navi, arguments, message):
+    with pytest.raises(ValueError, match=message):
         module(navi, **arguments)

@@ -6,7 +6,7 @@ import torch
 
 from heads import NYUv2Normals
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* the published split .*:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")
 
 
 def module(root, **kwargs):

@@ -197,9 +197,9 @@ def test_more_than_255_classes_are_possible():
     [
         ({"recipe": "none"}, "recipe is 'none'"),
         ({"img_size": (1, 8)}, r"img_size is \(1, 8\)"),
-        ({"scale": (2.0, 1.0)}, r"scale \(2.0, 1.0\)"),
-        ({"scale": (0.0, 1.0)}, r"scale \(0.0, 1.0\)"),
-        ({"min_visible": 1.5}, "min_visible 1.5"),
+        ({"scale": (2.0, 1.0)}, r"scale is \[2.0, 1.0\]"),
+        ({"scale": (0.0, 1.0)}, r"scale is \[0.0, 1.0\]"),
+        ({"min_visible": 1.5}, "min_visible is 1.5"),
         ({"classes": []}, "0 classes; expected at least 1"),
         ({"classes": ["a", "a"]}, "'a' twice"),
         ({"eval_batch_size": 0}, "eval_batch_size is 0"),

@@ -115,7 +115,7 @@ def test_missing_folders(scenes, tmp_path):
         ({"img_size": (0, 8)}, "img_size"),
         ({"scale": (2.0, 1.0)}, "scale"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"num_workers": -1}, "num_workers -1"),
+        ({"num_workers": -1}, "num_workers is -1"),
     ],
 )
 def test_bad_arguments(arguments, message):
