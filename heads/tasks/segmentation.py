@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from ..backbones.extractor import Extractor
@@ -20,6 +21,7 @@ from ..losses import build_loss
 from ..metrics import SegmentationMetrics
 from ..outputs.options import Drawing
 from ..outputs.segmentation import write_labels, write_overlay, write_probabilities
+from .classes_seen import ClassesSeen
 from .finite import finite_maps, finite_output
 from .head_task import HeadTask
 from .results import Prediction, Scored
@@ -149,6 +151,10 @@ class SegmentationTask(HeadTask):
             labels_at(scores.cells[None], scores.reduction, geometry)[0]
             for scores, geometry in zip(output, batch["geometry"], strict=True)
         ]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Those of every task, and the warning of classes without a pixel."""
+        return [*super().configure_callbacks(), ClassesSeen(list(self.colours))]
 
     def new_metrics(self) -> SegmentationMetrics:
         """A confusion matrix over the split."""

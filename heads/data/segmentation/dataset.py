@@ -59,6 +59,15 @@ class LabelValues:
         return mapped
 
 
+def classes_in(mask: Tensor) -> tuple[int, ...]:
+    """Sorted class indices in a label, with 255 if it has ignored pixels.
+
+    Args:
+        mask: int64, of any shape.
+    """
+    return tuple(torch.bincount(mask.flatten(), minlength=IGNORE + 1).nonzero().flatten().tolist())
+
+
 def _ranges(values: Sequence[int]) -> str:
     """As in ``1 to 150``, or ``7 to 8, 11 to 13``."""
     starts = [v for v in values if v - 1 not in values]
@@ -76,6 +85,9 @@ class Split:
 
 class SegmentationDataset(EpochDataset):
     """Pairs of image and label; see the seam's batch keys in the README.
+
+    ``classes_in`` of a sample lists the classes of its whole label, with 255 for ignored pixels; a training crop may
+    lack some of them.
 
     With ``skip_corrupt`` a damaged file does not stop a run, and batches keep their size, so that several processes
     stay in step. In training the next readable pair replaces it, which depends on the files alone; at test time an
@@ -129,17 +141,18 @@ class SegmentationDataset(EpochDataset):
         if image.shape[1:] != mask.shape:
             size = (image.shape[1], image.shape[2])
             raise ValueError(other_size(str(mask_path), (mask.shape[0], mask.shape[1]), path, size))
+        whole = {"classes_in": classes_in(mask)}
         if self.transform is None:
-            return resized(path, image, self.size) | {"mask": mask}
+            return resized(path, image, self.size) | {"mask": mask} | whole
         geometry = Geometry.of((image.shape[1], image.shape[2]))
         with sample_seed(self.seed, key):
             image, mask, geometry = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask), geometry)
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
-        return described(path, image, geometry) | {"mask": mask}
+        return described(path, image, geometry) | {"mask": mask} | whole
 
     def _empty(self, path: Path) -> Sample:
         """A black image with every pixel ignored."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         mask = torch.full((height, width), IGNORE)
-        return described(path, image, Geometry.of((height, width))) | {"mask": mask}
+        return described(path, image, Geometry.of((height, width))) | {"mask": mask, "classes_in": ()}
