@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_numbers_and_picture(demo):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--seed", "-1"], "seed -1"), (["--scenes", "0"], "'train': 0"), (["--output", "file"], "file")],
+    [(["--seed", "-1"], "seed is -1"), (["--scenes", "0"], "train_images is 0"), (["--output", "file"], "file")],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_trained(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
