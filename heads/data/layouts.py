@@ -1,5 +1,6 @@
 """Where the files of a dataset are: its folder, its list files, and the expected number of images."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def listed(path: Path, images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """
     names = listed_names(path, images)
     pairs = [(images / f"{name}.jpg", masks / f"{name}.png") for name in names]
-    missing = [file for pair in pairs for file in pair if not file.is_file()]
+    missing = [
+        file for pair in pairs for file in pair if not os.path.isfile(file)
+    ]  # of any name, even one too long for a file
     if missing:
         raise ValueError(
             f"{path} names {len(names)} images, but {len(missing)} of their files are missing, first {missing[0]}. "

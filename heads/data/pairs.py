@@ -1,5 +1,6 @@
 """Pairs of image and label: by equal names in two folders, or by a list file."""
 
+import os
 import warnings
 from pathlib import Path, PurePosixPath
 
@@ -66,7 +67,7 @@ def read_list(path: Path, content: str) -> list[str]:
         content: Expected content, for messages.
 
     Raises:
-        ValueError: The list is missing or is not text.
+        ValueError: The list is missing, cannot be read or is not text.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}; expected a list with {content}.")
@@ -74,6 +75,8 @@ def read_list(path: Path, content: str) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; expected a list with {content}.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}); expected a list with {content}.") from error
 
 
 def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple[Path, ...]) -> list[Pair]:
@@ -102,7 +105,7 @@ def read_pair_list(path: Path, image_roots: tuple[Path, ...], label_roots: tuple
             continue
         names = [_inside(name, f"{path}, line {number},") for name in row[:2]]
         image, label = _find(names[0], image_roots), _find(names[1], label_roots)
-        missing += [found for found in (image, label) if not found.is_file()]
+        missing += [found for found in (image, label) if not os.path.isfile(found)]
         pairs.append((image, label))
     if not pairs:
         raise ValueError(f"{path} holds no pair; expected an image and its label on each line.")
@@ -122,4 +125,5 @@ def _inside(name: str, where: str) -> str:
 
 
 def _find(name: str, roots: tuple[Path, ...]) -> Path:
-    return next((root / name for root in roots if (root / name).is_file()), roots[0] / name)
+    paths = [root / name for root in roots]
+    return next((path for path in paths if os.path.isfile(path)), paths[0])  # of any name, even one too long for a file

@@ -1,5 +1,6 @@
 """Detection data with annotations in Pascal VOC's XML: VOC itself, and custom folders in its layout."""
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -172,9 +173,17 @@ def read_list_of_xml(base: Path, *lists: str, classes: list[str] | None, **optio
         ValueError: Files are missing or wrong.
     """
     paths = [base / _LISTS / f"{name}.txt" for name in lists]
-    names = [name for path in paths for name in listed_names(path, base)]
-    files = [base / "Annotations" / f"{name}.xml" for name in dict.fromkeys(names)]
-    return read_voc(files, base / "JPEGImages", str(paths[0]), classes=classes, **options)
+    files: dict[Path, None] = {}
+    for path in paths:
+        named = [base / "Annotations" / f"{name}.xml" for name in listed_names(path, base)]
+        missing = [file for file in named if not os.path.isfile(file)]  # of any name, even one too long for a file
+        if missing:
+            raise ValueError(
+                f"No file {missing[0]}, which {path} names; {len(missing)} of its {len(named)} XML files are missing. "
+                "Unpack the dataset again, or remove the names from the list."
+            )
+        files |= dict.fromkeys(named)
+    return read_voc(list(files), base / "JPEGImages", str(paths[0]), classes=classes, **options)
 
 
 def _refuse_masks(masks: bool) -> None:

@@ -106,3 +106,19 @@ def test_a_list_is_read_past_a_byte_order_mark_and_only_as_text(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"list\.txt is not UTF-8 text; expected a list with names"):
         read_list(path, "names")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "x/" * 3000, "kitchen/a\0b.jpg", "~nobody/a.jpg"])
+def test_a_name_that_no_file_can_have_is_missing(scene, name):
+    with pytest.raises(ValueError, match=r"1 files that .*list\.txt names are missing"):
+        listed(scene, f"{name} kitchen/depth_1.png\n")
+
+
+def test_a_list_that_cannot_be_read(scene, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (scene / "list.txt").touch()
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    with pytest.raises(ValueError, match=r"list\.txt cannot be read .*Permission denied.*; expected a list"):
+        read_list(scene / "list.txt", "names")

@@ -114,3 +114,13 @@ def test_names_of_classes_that_differ_in_case_alone_are_said_unless_they_are_lis
     with pytest.warns(UserWarning, match="has the classes 'RBC' and 'rbc', which differ only in case or whitespace"):
         VOCFolder(str(voc_folder))
     VOCFolder(str(voc_folder), ["RBC", "rbc"], num_workers=0).setup("fit")
+
+
+@pytest.mark.parametrize("name", ["gone", "x" * 300, "a\0b"])
+def test_the_list_is_named_if_an_xml_file_is_missing(voc_folder, name):
+    path = voc_folder / "ImageSets" / "Main" / "val.txt"
+    count = len(path.read_text().split())
+    path.write_text(f"{path.read_text().rstrip()}\n{name}\n")
+    expected = rf"(?s)No file .*\.xml, which .*val\.txt names; 1 of its {count + 1} XML files are missing"
+    with pytest.raises(ValueError, match=expected):
+        VOCFolder(str(voc_folder), ["RBC", "WBC"]).annotations("val")

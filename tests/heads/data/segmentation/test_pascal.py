@@ -60,3 +60,11 @@ def test_a_mask_that_was_saved_in_its_colours_is_refused_by_name(published):
     data.setup("test")
     with pytest.raises(ValueError, match=r"2007_val0\.png has mode RGB; expected one channel of class indices"):
         list(data.test_dataloader())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nobody"])
+def test_a_name_that_no_file_can_have_is_missing(published, name):
+    root = published("PascalVOC") / "VOCdevkit" / "VOC2012"
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(f"2007_val0\n{name}\n")
+    with pytest.raises(ValueError, match=r"val\.txt names 2 images, but 2 of their files are missing"):
+        heads.PascalVOC(str(root), (32, 32)).setup("test")
