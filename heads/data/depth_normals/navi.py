@@ -1,5 +1,6 @@
 """NAVI: objects with depth from 3D scans, with Probe3D's protocol."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,8 +228,8 @@ def _scene(scene: Path, prefix: str) -> Iterator[View]:
         raise ValueError(f"No file {path}; expected NAVI's annotations of {scene.name}.")
     try:
         rows: list[dict[str, Any]] = parse_json(path.read_text(encoding="utf-8"))
-        found = sorted((str(r["filename"]), float(r["camera"]["focal_length"]), min(r["image_size"])) for r in rows)
-    except (ValueError, KeyError, TypeError) as error:
+        found = sorted(_row(row) for row in rows)
+    except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
         raise ValueError(
             f"{path} is damaged or another file ({error!r}); expected a list with filename, camera.focal_length and "
             "image_size."
@@ -239,6 +240,20 @@ def _scene(scene: Path, prefix: str) -> Iterator[View]:
         image = scene / "images" / f"{prefix}{name}"
         depth = scene / "depth" / f"{prefix}{Path(name).stem}.png"
         for file in (image, depth):
-            if not file.is_file():
+            if not os.path.isfile(file):  # of any name, even one too long for a file
                 raise ValueError(f"No file {file}, which {path} names. Unpack the dataset again.")
         yield View(image, depth, f"{scene.parent.name}/{scene.name}/{Path(name).stem}", focal_length, short_side)
+
+
+def _row(row: dict[str, Any]) -> tuple[str, float, int]:
+    """File name, focal length [px] and short side [px] of an entry.
+
+    Raises:
+        ValueError: The focal length is not finite and above 0, or the size is not two whole numbers above 0.
+    """
+    name, focal_length, size = str(row["filename"]), float(row["camera"]["focal_length"]), row["image_size"]
+    if not 0 < focal_length < float("inf"):
+        raise ValueError(f"{name} has focal_length {focal_length}; expected a number of pixels above 0")
+    if len(size) != 2 or any(type(side) is not int or side <= 0 for side in size):
+        raise ValueError(f"{name} has image_size {str(size)[:100]}; expected height and width, whole numbers above 0")
+    return name, focal_length, min(size)

@@ -115,6 +115,15 @@ def edit(navi, change):
         (lambda rows: rows[0].pop("camera"), r"annotations\.json is damaged or another file \(KeyError"),
         (lambda rows: rows[0].update(filename="../../x.jpg"), r"annotations\.json names '\.\./\.\./x\.jpg'"),
         (lambda rows: rows[0].update(filename="9.jpg"), r"No file .*9\.jpg, which .*annotations\.json names"),
+        (lambda rows: rows[0].update(filename="9" * 300), r"No file .*999, which .*annotations\.json names"),
+        (lambda rows: rows[0].update(filename="a\0b"), r"No file .*, which .*annotations\.json names"),
+        (lambda rows: rows[0].update(image_size=[[4000], [3000]]), r"annotations\.json is damaged .*image_size \[\[4"),
+        (lambda rows: rows[0].update(image_size=[4000, 0]), r"annotations\.json is damaged .*image_size \[4000, 0\]"),
+        (lambda rows: rows[0].update(image_size=["a", "b"]), r"annotations\.json is damaged .*image_size"),
+        (lambda rows: rows[0].update(image_size=[4000]), r"annotations\.json is damaged .*image_size \[4000\]"),
+        (lambda rows: rows[0]["camera"].update(focal_length=0), r"annotations\.json is damaged .*focal_length 0\.0"),
+        (lambda rows: rows[0]["camera"].update(focal_length=float("nan")), r"is damaged .*focal_length nan"),
+        (lambda rows: rows[0]["camera"].update(focal_length=10**400), r"is damaged .*OverflowError"),
     ],
 )
 def test_annotations_that_are_damaged(navi, change, message):
