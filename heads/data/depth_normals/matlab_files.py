@@ -55,8 +55,8 @@ def read_matlab_5(path: Path, keys: Collection[str]) -> dict[str, NDArray[np.gen
 
 def _byte_order(header: bytes) -> str:
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
-    if order is None:
-        raise ValueError("it has no MATLAB header")
+    if order is None or 0 in header[:4]:  # a zero among the first four bytes marks the older version 4
+        raise ValueError("it has no header of MATLAB 5")
     if struct.unpack(f"{order}H", header[124:126])[0] != 0x0100:
         raise ValueError("it has another version; MATLAB 7.3 writes HDF5")
     return order

@@ -64,3 +64,12 @@ def test_a_file_of_matlab_7_3_and_one_cut_off(tmp_path):
     path.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 .*cut off"):
         read_matlab_5(path, ["a"])
+
+
+def test_a_file_of_matlab_4_is_told_by_its_first_bytes(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"a": np.ones((2, 2))})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2] + b"\0" + whole[3:])
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 file \(it has no header of MATLAB 5"):
+        read_matlab_5(path, ["a"])
