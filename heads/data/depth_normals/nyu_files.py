@@ -1,5 +1,6 @@
 """The MATLAB files of NYU Depth V2: frames in HDF5, splits in MATLAB 5, normals in either."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ NYU_CAMERA = camera(518.85790117450188, 519.46961112127485, 325.08244941119034, 
 
 _FRAMES = 1449
 _SIZE = (480, 640)  # height and width of every frame
+_FILTERS = {1, 2}  # HDF5's numbers for deflate and shuffle, all that MATLAB writes
+_LARGEST_CHUNK = 1 << 28  # [bytes]; HDF5 decompresses whole chunks
 _RGB_MEANS = (122.175, 116.169, 103.508)  # subtracted twice from GeoNet's images
 
 
@@ -44,6 +47,8 @@ def read_frame(path: Path, frame: int, depth: DepthKey) -> tuple[Tensor, Tensor]
     with open_hdf5(path) as file:
         image = _slice(file, "images", frame, (3, *_SIZE), path)
         values = _slice(file, depth, frame, _SIZE, path)
+    if image.dtype != np.uint8:
+        raise ValueError(f"{path}, images, is {image.dtype}; expected 8 bits without a sign. Download the file again.")
     return torch.from_numpy(image), metres(values, 1.0, f"{path}, frame {frame + 1} of {depth},")
 
 
@@ -150,7 +155,26 @@ def _slice(file: Any, key: str, frame: int, shape: tuple[int, ...], path: Path) 
         stored = file.get(key)
         found = "no such array" if stored is None else f"shape {getattr(stored, 'shape', '() of a group')}"
         if stored is not None and getattr(stored, "shape", ())[1:] == expected and frame < stored.shape[0]:
+            _check_storage(stored)
             return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
     except Exception as error:  # for a damaged file h5py passes on any exception of its decoders
         raise ValueError(f"{path}, {key}, is damaged ({error}). Download the file again.") from error
     raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")
+
+
+def _check_storage(stored: Any) -> None:
+    """Refuse what MATLAB does not write, because HDF5 (1.14) crashes in some of its filters on a damaged file.
+
+    Raises:
+        ValueError: The array holds no numbers, is stored in other files, has another filter or a huge chunk.
+    """
+    if stored.dtype.kind not in "fiu":
+        raise ValueError(f"it has dtype {stored.dtype}, expected numbers")
+    if stored.is_virtual or stored.external:
+        raise ValueError("its values are in other files")
+    layout = stored.id.get_create_plist()
+    filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
+    if filters - _FILTERS:
+        raise ValueError(f"it has HDF5 filters {sorted(filters)}, expected none but deflate (1) and shuffle (2)")
+    if stored.chunks and math.prod(stored.chunks) * stored.dtype.itemsize > _LARGEST_CHUNK:
+        raise ValueError(f"it has chunks of shape {stored.chunks}, expected at most {_LARGEST_CHUNK} bytes")

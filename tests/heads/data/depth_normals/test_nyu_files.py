@@ -163,3 +163,41 @@ def test_a_training_file_of_geonet(tmp_path):
     assert image.shape == (3, 480, 640) and (depth == 2.5).all()
     assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - pixels[:480, :640]).max() <= 1
     torch.testing.assert_close(normal[:, 9, 9], torch.tensor([0.6, 0, -0.8]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fletcher32": True}, r"rawDepths, is damaged \(it has HDF5 filters \[3\], expected none but deflate"),
+        ({"compression": "lzf"}, r"rawDepths, is damaged \(it has HDF5 filters \[32000\]"),
+        ({"dtype": "S1"}, r"rawDepths, is damaged \(it has dtype \|S1, expected numbers"),
+        ({"shape": (2000, 640, 480), "chunks": (2000, 640, 480)}, r"rawDepths, is damaged \(it has chunks of shape"),
+        ({"external": "other.bin"}, r"rawDepths, is damaged \(its values are in other files"),
+    ],
+    ids=["checksum", "lzf", "text", "chunk", "external"],
+)
+def test_an_array_that_matlab_does_not_store_so(tmp_path, options, message):
+    import h5py
+
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w") as file:
+        file["images"] = np.zeros((1, 3, 640, 480), np.uint8)
+        file.create_dataset("rawDepths", **({"shape": (1, 640, 480), "dtype": "f4"} | options))
+    with pytest.raises(ValueError, match=rf"x\.mat, {message}"):
+        read_frame(path, 0, "rawDepths")
+
+
+def test_deflate_and_shuffle_are_read_and_wide_images_refused(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "x.mat", "w") as file:
+        file.create_dataset("images", data=np.full((1, 3, 640, 480), 7, np.uint16))
+        depth = np.full((1, 640, 480), 2.5, np.float32)
+        file.create_dataset("rawDepths", data=depth, compression="gzip", shuffle=True)
+        file.create_dataset("depths", data=depth)
+    with pytest.raises(ValueError, match=r"x\.mat, images, is uint16; expected 8 bits"):
+        read_frame(tmp_path / "x.mat", 0, "rawDepths")
+    with h5py.File(tmp_path / "x.mat", "a") as file:
+        del file["images"]
+        file["images"] = np.full((1, 3, 640, 480), 7, np.uint8)
+    assert (read_frame(tmp_path / "x.mat", 0, "rawDepths")[1] == 2.5).all()
