@@ -20,6 +20,7 @@ _HEADER = 128
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
+_INT8, _INT32, _UINT32, _UTF8 = 1, 5, 6, 16  # types of names, shapes and flags
 _COMPLEX = 0x0800
 _UP_TO_NAME = 4096  # [bytes] enough for flags, shape and name of an array
 _LARGEST = 1 << 28  # [bytes] limit for one array; the largest one read here has 7 MB
@@ -105,9 +106,11 @@ def _unpacked(content: bytes, order: str) -> tuple[int, bytes]:
 
 def _parts(content: bytes, order: str) -> tuple[int, tuple[int, ...], str, int]:
     """Flags, shape and name of a matrix, and where its values begin."""
-    _, flags, place = _element(content, 0, order)
-    _, shape, place = _element(content, place, order)
-    _, name, place = _element(content, place, order)
+    flags_kind, flags, place = _element(content, 0, order)
+    shape_kind, shape, place = _element(content, place, order)
+    name_kind, name, place = _element(content, place, order)
+    if flags_kind != _UINT32 or shape_kind not in (_INT32, _UINT32) or name_kind not in (_INT8, _UTF8):
+        raise ValueError(f"an array has flags, shape and name of types {flags_kind}, {shape_kind}, {name_kind}")
     # unsigned, although the format has signed sides: numpy's reshape would infer a side of -1
     sides = struct.unpack(f"{order}{len(shape) // 4}I", shape[: len(shape) // 4 * 4])
     return struct.unpack_from(f"{order}I", flags)[0], sides, name.decode("utf-8", "replace"), place

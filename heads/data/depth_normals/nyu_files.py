@@ -155,18 +155,19 @@ def _slice(file: Any, key: str, frame: int, shape: tuple[int, ...], path: Path) 
         stored = file.get(key)
         found = "no such array" if stored is None else f"shape {getattr(stored, 'shape', '() of a group')}"
         if stored is not None and getattr(stored, "shape", ())[1:] == expected and frame < stored.shape[0]:
-            _check_storage(stored)
+            _check_storage(stored, frame)
             return np.ascontiguousarray(np.swapaxes(stored[frame], -1, -2))
     except Exception as error:  # for a damaged file h5py passes on any exception of its decoders
         raise ValueError(f"{path}, {key}, is damaged ({error}). Download the file again.") from error
     raise ValueError(f"{path}, {key}: {found}; expected (frames, {', '.join(map(str, expected))}).")
 
 
-def _check_storage(stored: Any) -> None:
+def _check_storage(stored: Any, frame: int) -> None:
     """Refuse what MATLAB does not write, because HDF5 (1.14) crashes in some of its filters on a damaged file.
 
     Raises:
-        ValueError: The array holds no numbers, is stored in other files, has another filter or a huge chunk.
+        ValueError: The array holds no numbers, is stored in other files, has another filter or a huge chunk, or a
+            chunk of the frame is marked as not compressed, for which HDF5 returns memory that it has not filled.
     """
     if stored.dtype.kind not in "fiu":
         raise ValueError(f"it has dtype {stored.dtype}, expected numbers")
@@ -178,3 +179,11 @@ def _check_storage(stored: Any) -> None:
         raise ValueError(f"it has HDF5 filters {sorted(filters)}, expected none but deflate (1) and shuffle (2)")
     if stored.chunks and math.prod(stored.chunks) * stored.dtype.itemsize > _LARGEST_CHUNK:
         raise ValueError(f"it has chunks of shape {stored.chunks}, expected at most {_LARGEST_CHUNK} bytes")
+    if filters:
+        region = (slice(frame, frame + 1), *(slice(0, side) for side in stored.shape[1:]))
+        corners = [
+            tuple(part.start // size * size for part, size in zip(chunk, stored.chunks, strict=True))
+            for chunk in stored.iter_chunks(region)
+        ]
+        if any(stored.id.get_chunk_info_by_coord(corner).filter_mask for corner in corners):
+            raise ValueError("a chunk is marked as not compressed")

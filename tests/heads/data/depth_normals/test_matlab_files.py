@@ -73,3 +73,15 @@ def test_a_file_of_matlab_4_is_told_by_its_first_bytes(tmp_path):
     path.write_bytes(whole[:2] + b"\0" + whole[3:])
     with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 file \(it has no header of MATLAB 5"):
         read_matlab_5(path, ["a"])
+
+
+@pytest.mark.parametrize(("at", "kind"), [(136, 5), (152, 9), (168, 2)], ids=["flags", "shape", "name"])
+def test_flags_shape_and_name_of_another_type(tmp_path, at, kind):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"a_long_name": np.ones((2, 2))})
+    data = bytearray(path.read_bytes())
+    assert data[at] in (1, 5, 6)
+    data[at] = kind
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read as a MATLAB 5 file \(an array has flags, shape and"):
+        read_matlab_5(path, ["a_long_name"])

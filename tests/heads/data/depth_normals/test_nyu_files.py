@@ -201,3 +201,17 @@ def test_deflate_and_shuffle_are_read_and_wide_images_refused(tmp_path):
         del file["images"]
         file["images"] = np.full((1, 3, 640, 480), 7, np.uint8)
     assert (read_frame(tmp_path / "x.mat", 0, "rawDepths")[1] == 2.5).all()
+
+
+def test_a_chunk_that_is_marked_as_not_compressed(tmp_path):
+    import h5py
+
+    packed = {"shape": (2, 640, 480), "dtype": "f4", "chunks": (1, 640, 480), "compression": "gzip"}
+    with h5py.File(tmp_path / "x.mat", "w") as file:
+        file["images"] = np.zeros((2, 3, 640, 480), np.uint8)
+        depths = file.create_dataset("rawDepths", **packed)
+        depths[0] = 1.0
+        depths.id.write_direct_chunk((1, 0, 0), bytes(640 * 480), filter_mask=1)
+    assert (read_frame(tmp_path / "x.mat", 0, "rawDepths")[1] == 1).all()
+    with pytest.raises(ValueError, match=r"rawDepths, is damaged \(a chunk is marked as not compressed"):
+        read_frame(tmp_path / "x.mat", 1, "rawDepths")
