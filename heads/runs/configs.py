@@ -4,10 +4,14 @@ A config is trusted code: it may name any class or function that can be imported
 :mod:`heads.runs.safe_config` checks configs from others.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from .yaml_files import read_yaml
 
+_FLAGS = ("--config", "-c")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -37,20 +41,46 @@ def resolve_arguments(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: A config does not exist, or ``read_yaml`` refuses a YAML file that an argument names.
     """
-    resolved, takes_value = [], False
+    resolved: list[str] = []
+    takes_value = False
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if takes_value:
             argument = str(find_config(argument))
-        elif equals and flag in ("--config", "-c"):
+        elif equals and flag in _FLAGS:
             argument = f"{flag}={find_config(value)}"
-        takes_value = argument in ("--config", "-c")
+        takes_value = argument in _FLAGS
         resolved.append(argument)
     for argument in resolved:  # jsonargparse reads them too, but its errors do not name the file
         path = Path(argument.rpartition("=")[2])
         if path.suffix in (".yaml", ".yml") and path.is_file():
             read_yaml(path)
+    for name in config_paths(resolved):
+        content = read_yaml(Path(name))
+        if not isinstance(content, dict):
+            found = "nothing" if content is None else f"a {type(content).__name__}"
+            raise ValueError(f"{name} holds {found}; expected settings, as in `trainer: {{max_epochs: 10}}`.")
     return resolved
+
+
+def config_paths(arguments: Sequence[str]) -> list[str]:
+    """The value of each ``--config`` (or ``-c``)."""
+    after = [value for flag, value in pairwise(arguments) if flag in _FLAGS]
+    return after + [value for flag, _, value in (a.partition("=") for a in arguments) if flag in _FLAGS and value]
+
+
+@contextmanager
+def errors_name_configs(arguments: Sequence[str]) -> Iterator[None]:
+    """Add the configs to an error about their settings, which does not name them.
+
+    Raises:
+        ValueError: The error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        names = [name for name in config_paths(arguments) if name not in str(error)]
+        raise ValueError(f"{error}\nConfig: {', '.join(names)}" if names else str(error)) from error
 
 
 def check_config(command: str, arguments: list[str]) -> None:

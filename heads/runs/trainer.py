@@ -21,7 +21,7 @@ from ..outputs.results import ResultWriter
 from ..outputs.writer import PredictionWriter
 from ..storage.checkpoints import WholeCheckpointIO, read_checkpoint
 from ..tasks.head_task import HeadTask
-from .configs import check_config, resolve_arguments
+from .configs import check_config, errors_name_configs, resolve_arguments
 from .lock import first_process, locked
 from .messages import BAREBONES, LIGHTNING_ADVICE
 from .progress import LineProgress
@@ -86,6 +86,11 @@ class DenseCLI(LightningCLI):
         parser.link_arguments("data.classes", "model.init_args.classes", apply_on="instantiate")
         parser.link_arguments("data.img_size", "model.init_args.img_size", apply_on="instantiate")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; errors name the configs."""
+        with errors_name_configs(sys.argv):
+            super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Keep the config: Lightning would override it with the arguments stored in the checkpoint."""

@@ -36,3 +36,22 @@ def test_every_spelling_of_the_flag(flags):
 def test_a_run_of_which_nothing_says_what_it_is_is_told_how_to_say_it(arguments, capsys):
     assert main(["fit", *arguments]) == 2
     assert "No config is named; expected siglip2 fit --config NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", "nothing"), ("- 1\n", "a list"), ("words\n", "a str"), ("3", "a int")]
+)
+def test_a_config_that_holds_no_settings(tmp_path, text, found):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    for arguments in (["--config", str(path)], [f"-c={path}"]):
+        with pytest.raises(ValueError, match=rf"x\.yaml holds {found}; expected settings"):
+            resolve_arguments(arguments)
+
+
+def test_an_error_about_a_setting_names_the_configs(tmp_path, capsys):
+    path = tmp_path / "x.yaml"
+    path.write_text("trainer: {surprise: 1}\n")
+    assert main(["fit", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "surprise" in error and str(path) in error.splitlines()[-1]
