@@ -1,12 +1,13 @@
 """Rebuild a task from stored arguments; every size is checked against the stored tensors before it costs memory."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from siglip2_backbone import Siglip2VisionTransformer
 
@@ -25,6 +26,7 @@ _INTERNAL = ("build_head", "own", "arguments")  # arguments of a task's bases, w
 _COUNTS = ("layers", "encoder_layers")  # arguments of a head that say how often something is repeated
 _LONGEST_SIDE = 2**14  # pixels, of images; a tower would have a million tokens
 _ALLOWED = 2**20  # bytes of buffers that are made anew and not stored, such as the bins of depth
+_LARGEST_RANDOM = 2**29  # bytes of a backbone that is drawn at random to compare its fingerprint; ViT-B has 0.37e9
 _Task = TypeVar("_Task", bound=HeadTask)
 
 
@@ -54,14 +56,24 @@ def rebuilt(
     if not isinstance(backbone, Extractor):
         backbone = _extractor(arguments, card, state, source, backbone)
     own = {name: value for name, value in arguments.items() if name not in _EXTRACTOR}
-    with torch.device("meta"):
-        draft = _made(task, backbone, own, source)
-    draft.check_card(card, source)
-    _check_tensors(draft, state)
-    made = _made(task, backbone, own, source)
-    made.check_card(card, source)
+    with _errors_name(source):
+        with torch.device("meta"):
+            draft = _made(task, backbone, own, source)
+        draft.check_card(card, source)
+        _check_tensors(draft, state)
+        made = _made(task, backbone, own, source)
+        made.check_card(card, source)
     made.load_state_dict(state)
     return made
+
+
+@contextmanager
+def _errors_name(source: str) -> Iterator[None]:
+    """Add the source to errors of the task, which does not know it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error) if source in str(error) else f"{source}: {error}") from error
 
 
 def _made(task: type[_Task], extractor: Extractor, own: Mapping[str, Any], source: str) -> _Task:
@@ -89,8 +101,12 @@ def _extractor(
     elif args.get("tune") == "full":  # the checkpoint holds all of the backbone's weights
         args |= {"backbone": card["backbone"]["name"], "pretrained": False}
     try:
-        if args.get("tune") == "full" and not args.get("pretrained", True):
-            _check_backbone(args, state)
+        if not args.get("pretrained", True):
+            draft = _on_meta(args)
+            if args.get("tune") == "full":
+                _check_backbone(draft, args, state)
+            else:
+                _check_random(draft, args)
         return Extractor(**args)
     except ValueError as error:
         raise ValueError(str(error) if backbone is not None else _wanted(source, args, card, error)) from error
@@ -107,14 +123,28 @@ def _wanted(source: str, args: Mapping[str, Any], card: Mapping[str, Any], error
     )
 
 
-def _check_backbone(args: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Compare the shapes of the named backbone with those of its stored tensors."""
+def _on_meta(args: Mapping[str, Any]) -> nn.Module:
+    """The named backbone without memory."""
     names = ("layers", "norm", "pooled", "pyramid")
     options = {name: args.get(name, _default(name)) for name in names}
     with torch.device("meta"):
-        draft = build_backbone(
+        return build_backbone(
             str(args["backbone"]), **options, pretrained=False, tower_args=args.get("tower_args") or {}
         )
+
+
+def _check_random(draft: nn.Module, args: Mapping[str, Any]) -> None:
+    """Refuse a large backbone of random weights, which no file holds: drawn anew, they are others."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in draft.parameters())
+    if size > _LARGEST_RANDOM:
+        raise ValueError(
+            f"The head was trained on {args['backbone']} with random weights, {size / 1e9:.1f} GB, which no file "
+            "holds. Pass the Extractor of the training as backbone=."
+        )
+
+
+def _check_backbone(draft: nn.Module, args: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Compare the shapes of the named backbone with those of its stored tensors."""
     stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name, parameter in draft.named_parameters():
         if stored.get(f"extractor.backbone.{name}") != tuple(parameter.shape):

@@ -97,6 +97,23 @@ def test_a_backbone_that_is_not_in_the_file_is_not_built(backbones):
         rebuilt(type(task), arguments | {"tune": "full"}, card, task.kept_state(), "x.ckpt", None)
 
 
+def test_a_large_backbone_of_random_weights_is_not_built(backbones, monkeypatch):
+    task, arguments, card = stored("linear", backbones)
+    arguments |= {"backbone": "siglip2_giant_opt_patch16_384", "layers": [39]}  # 4.6 GB of random numbers
+    monkeypatch.setattr("heads.backbones.extractor.build_backbone", lambda *_: pytest.fail("the backbone was built"))
+    with pytest.raises(ValueError, match=r"siglip2_giant_opt_patch16_384 with random weights, 4\.\d GB.*x\.ckpt"):
+        rebuilt(type(task), arguments, card, task.kept_state(), "x.ckpt", None)
+
+
+def test_errors_of_the_task_name_the_source(backbones):
+    task, arguments, card = stored("linear", backbones)
+    with pytest.raises(ValueError, match=r"^x\.ckpt: Colour of class 'a' is \[1, 2\]"):
+        rebuilt(type(task), arguments | {"classes": {"a": [1, 2]}}, card, task.kept_state(), "x.ckpt", task.extractor)
+    state = {name.replace("classifier", "other"): tensor for name, tensor in task.kept_state().items()}
+    with pytest.raises(ValueError, match=r"^x\.ckpt: The head's tensors do not fit: missing \['decoder\.classifier"):
+        rebuilt(type(task), arguments, card, state, "x.ckpt", task.extractor)
+
+
 def test_no_file_starts_a_compiler(backbones, monkeypatch):
     monkeypatch.setattr(Extractor, "compile", lambda self: pytest.fail("a compiler was started"))
     task, arguments, card = stored("linear", backbones)
