@@ -8,8 +8,8 @@ from pathlib import Path
 from siglip2_backbone.hub import HUB_ID
 from siglip2_backbone.json_files import read_json
 
+from .export_page import is_unedited, with_page
 from .loading import DESCRIPTION, FILES, PAGE, read_export
-from .model_card import model_card
 from .shared_card import without_paths
 
 _MESSAGE = "Upload a head of siglip2-backbone"
@@ -67,9 +67,10 @@ def _copy(folder: Path, copy: Path) -> None:
         shutil.copyfile(folder / name, copy / name)
     card = read_json(copy / DESCRIPTION)
     shared = without_paths(card)
+    if is_unedited((copy / PAGE).read_text(encoding="utf-8"), card):
+        shared, page = with_page(shared)
+        (copy / PAGE).write_text(page, encoding="utf-8")
     (copy / DESCRIPTION).write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
-    if (copy / PAGE).read_text(encoding="utf-8") == model_card(card):  # nobody has edited it
-        (copy / PAGE).write_text(model_card(shared), encoding="utf-8")
 
 
 def _token() -> str:

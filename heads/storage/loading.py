@@ -29,6 +29,7 @@ from ..tasks.segmentation import SegmentationTask
 from ..tasks.stored_card import check_stored
 from ..training.sweep import without_sweep
 from .checkpoints import read_checkpoint
+from .export_page import is_unedited, with_page
 from .model_card import model_card
 from .rebuilding import rebuilt
 from .shared_card import without_paths
@@ -88,8 +89,9 @@ def export(checkpoint: str | Path, directory: str | Path) -> Path:
         )
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
         content = without_paths(_plain(card) | _tested(path) | {"arguments": args, "sha256": file_sha256(weights)})
+        content, text = with_page(content)
         description.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        page.write_text(model_card(content), encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
     return directory / WEIGHTS
 
 
@@ -115,7 +117,7 @@ def _check_places(directory: Path) -> None:
     if not page.exists():
         return
     try:
-        own = page.read_text(encoding="utf-8") == model_card(read_json(directory / DESCRIPTION))
+        own = is_unedited(page.read_text(encoding="utf-8"), read_json(directory / DESCRIPTION))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         own = False
     if not own:

@@ -316,6 +316,21 @@ def test_a_page_that_somebody_wrote_is_not_replaced(trained, checkpoint, tmp_pat
     heads.load(tmp_path / "head", backbone=checkpoint)
 
 
+def test_an_export_of_an_earlier_version_is_replaced_unless_it_was_edited(trained, tmp_path, monkeypatch):
+    page = tmp_path / "head" / "README.md"
+    for edited in (False, True):
+        with monkeypatch.context() as earlier:
+            earlier.setattr("heads.storage.export_page.model_card", lambda card: "What an earlier version wrote.")
+            heads.export(trained[1], tmp_path / "head")
+        if not edited:
+            heads.export(trained[1], tmp_path / "head")
+            assert page.read_text() == model_card(read_card(tmp_path / "head"))
+            shutil.rmtree(tmp_path / "head")
+    page.write_text("What an earlier version wrote. Mine.")
+    with pytest.raises(ValueError, match="not as `siglip2 export` wrote it"):
+        heads.export(trained[1], tmp_path / "head")
+
+
 def test_the_page_of_an_export_is_that_of_its_card(trained, tmp_path):
     heads.export(trained[1], tmp_path / "head")
     assert (tmp_path / "head" / "README.md").read_text() == model_card(read_card(tmp_path / "head"))
