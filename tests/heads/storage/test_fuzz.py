@@ -1,8 +1,8 @@
-"""A short run of ``benchmarks/fuzz_readers.py``, and the single bits of a checkpoint."""
+"""A short run of ``python -m benchmarks.fuzz``, and the single bits of a checkpoint."""
 
-import importlib.util
-import random
+import importlib
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,62 +11,75 @@ import torch
 
 from heads.storage.checkpoints import read_checkpoint
 
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "fuzz_readers.py"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("fuzz_readers", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Imports a module of the benchmark."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[3])
+        patch.delitem(sys.modules, "benchmarks", raising=False)
+        yield lambda name: importlib.import_module(f"benchmarks.fuzz.{name}")
 
 
-@pytest.mark.parametrize("reader", ["safetensors", "npz", "config", "checkpoint", "export"])
-def test_damaged_files_are_refused_or_read_as_their_library_reads_them(benchmark, tmp_path, reader):
-    counts, wrong = benchmark.fuzz(reader, tmp_path, count=40, seed=1)
-    assert wrong == []
-    assert counts["refused"] > 10  # else nothing is damaged
+READERS = (
+    *("safetensors", "npz", "config", "checkpoint", "bits", "export", "npy", "mat-splits", "mat-geonet", "mat-hdf5"),
+    *("pair-lists", "name-lists", "navi", "yaml"),
+)
 
 
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return type(a) is type(b) and a == b
+def test_each_reader_has_a_test(benchmark):
+    assert set(READERS) == benchmark("__main__").READERS.keys()
 
 
-def test_every_flipped_bit_of_a_checkpoint_is_noticed_or_without_effect(benchmark, tmp_path):
-    path = tmp_path / "x.ckpt"
-    torch.save(benchmark.checkpoint_of(benchmark.small_task(tmp_path)), path)
-    whole, data = read_checkpoint(path), path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        directory = archive.start_dir
-    rng = random.Random(0)
-    bits = [rng.randrange(8 * len(data)) for _ in range(120)]
-    bits += [rng.randrange(8 * directory, 8 * len(data)) for _ in range(120)]  # where nothing has a checksum
-    entries = [match.start() for match in re.finditer(b"PK\x01\x02", data)]
-    bits += [8 * (entry + 38) + 4 for entry in entries]  # the mark of a folder, whose content torch does not read
-    noticed = 0
-    for bit in bits:
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
-        try:
-            found = read_checkpoint(path)
-        except ValueError as error:
-            assert "x.ckpt is not a readable checkpoint" in str(error)
-            noticed += 1
-        else:
-            assert same(whole, found), f"bit {bit % 8} of byte {bit // 8} changes what is read"
-    assert noticed > 60
+@pytest.mark.parametrize("label", READERS)
+def test_damaged_files_are_refused_or_read_as_their_library_reads_them(benchmark, tmp_path, label):
+    count = 10 if label in ("yaml", "mat-hdf5") else 40
+    *_, found = benchmark("outcomes").fuzz(benchmark("__main__").READERS[label](tmp_path), label, count, seed=1)
+    assert found.wrong == []
+    assert found.refused > count / 4  # else nothing is damaged
+
+
+def test_what_a_reader_does_wrong_is_found(benchmark, tmp_path):
+    class Wrong:
+        name = "x.txt"
+
+        def damage(self, rng):
+            self.turn = getattr(self, "turn", -1) + 1
+
+        def read(self):
+            if self.turn < 2:
+                raise (ValueError("no name"), KeyError("x.txt"))[self.turn]
+            return {"a": self.turn}
+
+        def library(self):
+            if self.turn == 2:
+                raise OSError("damaged")
+            return {"a": 3}
+
+    *_, found = benchmark("outcomes").fuzz(Wrong(), "wrong", 5, seed=0)
+    assert (found.accepted, found.refused, found.foreign) == (3, 1, 1)
+    assert [line.partition(":")[2].split(" (")[0] for line in found.wrong] == [
+        " an error without x.txt: no name",
+        " KeyError: 'x.txt'",
+        " read, but refused by its library",
+        " read differently by its library",
+    ]
+
+
+def test_the_mark_of_a_folder_in_an_archive_is_noticed(benchmark, tmp_path):
+    bits = benchmark("flipped_bits").FlippedBits(tmp_path)
+    entries = [match.start() for match in re.finditer(b"PK\x01\x02", bits.data)]
+    assert entries
+    for entry in entries:
+        bits.flip(8 * (entry + 38) + 4)  # torch would not read the content of a folder
+        with pytest.raises(ValueError, match=r"x\.ckpt is not a readable checkpoint"):
+            bits.read()
 
 
 @pytest.mark.parametrize("way", ["compressed", "twice", "shared"])
 def test_an_archive_that_torch_does_not_write_is_refused(benchmark, tmp_path, way):
-    path = tmp_path / "x.ckpt"
-    torch.save(benchmark.checkpoint_of(benchmark.small_task(tmp_path)), path)
+    path, small = tmp_path / "x.ckpt", benchmark("small_heads")
+    torch.save(small.checkpoint_of(small.small_task(tmp_path)), path)
     with zipfile.ZipFile(path) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if way == "compressed" else zipfile.ZIP_STORED) as archive:

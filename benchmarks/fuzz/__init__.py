@@ -1,0 +1,1 @@
+"""Fuzz the readers of files that others wrote; see ``__main__``."""
