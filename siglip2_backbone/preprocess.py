@@ -96,7 +96,7 @@ def denormalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad ``(..., C, H, W)`` with zeros below and to the right until ``multiple`` divides both sides [px].
 
-    Zero is mid-grey after normalisation. A SigLIP 2 tower does this itself; other backbones need it.
+    Zero is the mean of a normalised image. A SigLIP 2 tower does this itself; other backbones need it.
     """
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple))

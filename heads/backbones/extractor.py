@@ -140,13 +140,20 @@ class Extractor(nn.Module):
         if grad_checkpointing:
             self.timm_model.set_grad_checkpointing(True)  # type: ignore[operator]
 
-    def forward(self, image: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, padding: Tensor | None = None) -> list[Tensor]:
         """Maps of images ``(B, 3, H, W)`` in [0, 1].
+
+        Args:
+            image: The images.
+            padding: Which pixels are padding, bool ``(B, 1, H, W)``. Whatever they hold, the backbone sees 0 there, its
+                mean once normalised: what a tower pads with itself up to whole patches.
 
         Returns:
             Maps ``(B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i]))``.
         """
         x = normalize(image, self.mean, self.std)
+        if padding is not None:
+            x = x.masked_fill(padding, 0)
         if self.tune == "frozen":
             with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
                 maps = self._maps(x.to(getattr(torch, self.precision)))

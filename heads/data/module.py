@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as V
 from .checks import check_count
 from .image_folder import predict_folder
 from .sampling import EpochDataset, EpochSampler, OrderedSampler, Sample
-from .sizes import Fit, Size
+from .sizes import GREY, Fit, Size
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -187,7 +187,7 @@ def collate(samples: Sequence[Sample], stack: Sequence[str] = ("image",)) -> Sam
 
 
 def _padded(sample: Sample, height: int, width: int) -> Sample:
-    """The sample with its image padded on the right and below, with mid-grey: SigLIP 2's mean."""
+    """The sample with its image padded on the right and below."""
     down, across = height - sample["image"].shape[-2], width - sample["image"].shape[-1]
-    image = F.pad(sample["image"], (0, across, 0, down), value=0.5)
+    image = F.pad(sample["image"], (0, across, 0, down), value=GREY)
     return sample | {"image": image, "geometry": V.pad(sample["geometry"], [0, 0, across, down])}

@@ -9,6 +9,12 @@ from torchvision.transforms import v2
 
 Size = tuple[int, int]
 
+GREY = 0.5
+"""What an image is padded with in [0, 1]: SigLIP 2's mean, and within 0.4 standard deviations of ImageNet's.
+
+The data do not know the backbone. Where a batch's ``size`` tells padding from image, the backbone sees its own mean
+instead, see :class:`heads.Extractor`.
+"""
 
 _LONGEST = 4  # largest long side over short side, if images keep their shape: mmsegmentation's (2048, 512)
 

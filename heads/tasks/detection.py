@@ -123,10 +123,6 @@ class DetectionTask(HeadTask):
         total: Tensor = torch.stack(list(losses.values())).sum()
         return total
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of a batch, whose padding holds the backbone's mean."""
-        return super().training_step(self._mean_padded(batch), batch_idx)
-
     def _targets(self, batch: dict[str, Any]) -> list[Target]:
         """What is in each image; a crowd is no object to learn from."""
         self._check_masks("instance_masks" in batch)
@@ -146,17 +142,6 @@ class DetectionTask(HeadTask):
                 "data.masks to true, or take the detector faster_rcnn."
             )
 
-    def _mean_padded(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with the backbone's mean, which is 0 once normalised, beside and below its smaller images."""
-        padded, sizes = self._frame(batch)
-        if all(size == padded for size in sizes):
-            return batch
-        mean = torch.tensor(self.extractor.mean, device=batch["image"].device)[:, None, None]
-        image = batch["image"].clone()
-        for one, (height, width) in zip(image, sizes, strict=True):
-            one[:, height:], one[:, :, width:] = mean, mean
-        return batch | {"image": image}
-
     @staticmethod
     def _frame(batch: dict[str, Any]) -> tuple[tuple[int, int], list[tuple[int, int]]]:
         """Height and width of the batch, and of each of its images [px]."""
@@ -173,7 +158,7 @@ class DetectionTask(HeadTask):
 
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Found]]:
         """What each head finds in each image of the batch, in the batch's own pixels."""
-        maps = finite_maps(self, self._mean_padded(batch))
+        maps = finite_maps(self, batch)
         return [finite_output(self, maps, head, *self._frame(batch)) for head in heads]
 
     def postprocess(self, output: list[Found], batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -143,9 +143,10 @@ class HeadTask(TrainingTask):
     def maps(self, batch: Mapping[str, Any], view: View = WHOLE) -> list[Tensor]:
         """Feature maps of a view of a batch, ``(N, channels[i], rows, columns)`` float32.
 
-        Every task asks for maps here and nowhere else.
+        Every task asks for maps here and nowhere else. A batch's padding is 0 to the backbone, its mean.
         """
-        maps: list[Tensor] = self.extractor(view.pixels(batch))
+        padding = view.padding(batch)
+        maps: list[Tensor] = self.extractor(view.pixels(batch), *(() if padding is None else (padding,)))
         return maps
 
     @property

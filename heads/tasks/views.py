@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,6 +43,23 @@ class View:
             images = F.interpolate(
                 images, (height, width), mode="bilinear", align_corners=False, antialias=self.scale < 1
             )
+        return self._part(images)
+
+    def padding(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Which of :meth:`pixels` are the batch's padding, bool ``(N, 1, H, W)``; ``None`` if it has none."""
+        height, width = batch["image"].shape[-2:]
+        sizes = [(int(h), int(w)) for h, w in batch.get("size", ())]
+        if self.image is not None or all(size == (height, width) for size in sizes):
+            return None
+        if self.scale != 1:
+            (height, width), *sizes = (scaled(size, self.scale) for size in ((height, width), *sizes))
+        device = batch["image"].device
+        rows, columns = torch.tensor(sizes, device=device)[:, :, None, None, None].unbind(1)
+        below = torch.arange(height, device=device)[:, None] >= rows
+        return self._part(below | (torch.arange(width, device=device) >= columns))
+
+    def _part(self, images: Tensor) -> Tensor:
+        """Mirrored and cut into windows as the view asks for."""
         if self.mirrored:
             images = images.flip(-1)
         return images if self.window is None else split(images[0], self.at, self.window)

@@ -8,16 +8,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ..classes import IGNORE
-from ..sizes import CropTo, Size, short_side_size
+from ..sizes import GREY, CropTo, Size, short_side_size
 from .photometric import PhotometricDistortion
 
 Recipe = Literal["plain", "dinov2", "dinov3"]
 
 _TRIES = 10  # further crops drawn until one is varied enough
 _MOST = 0.75  # one class must fill less than this fraction of a crop
-# The recipes pad with 0 after normalisation, which is the mean. 128 is SigLIP 2's mean, and within 0.4 standard
-# deviations of ImageNet's; a data module does not know the backbone.
-_GREY = 128
 
 
 class ScaleJitter(v2.Transform):
@@ -114,7 +111,7 @@ class PadTo(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Pad one input."""
-        fill = IGNORE if isinstance(inpt, tv_tensors.Mask) else _GREY
+        fill = IGNORE if isinstance(inpt, tv_tensors.Mask) else round(255 * GREY)  # the recipes pad with the mean
         return v2.functional.pad(inpt, params["padding"], fill=fill)
 
 

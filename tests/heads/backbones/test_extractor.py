@@ -335,3 +335,15 @@ def test_weights_in_the_cache_are_used_where_the_hub_never_answers(silent_hub, t
     found = Extractor("resnet18")
     assert len(silent_hub) == 1
     assert torch.equal(found.timm_model.conv1.weight, model.conv1.weight)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_padding_is_the_backbones_mean_bit_for_bit(checkpoint, precision):
+    extractor = Extractor(checkpoint, precision=precision)
+    extractor.mean = (0.1, 0.2, 0.3)
+    padding = torch.zeros(2, 1, 40, 56, dtype=torch.bool)
+    padding[1, :, 20:] = True
+    image = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    filled = torch.where(padding, torch.tensor(extractor.mean)[:, None, None], image)
+    for found, expected in zip(extractor(image, padding), extractor(filled), strict=True):
+        assert torch.equal(found, expected)

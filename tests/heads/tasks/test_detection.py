@@ -10,6 +10,7 @@ import heads
 from heads import COCOFolder, DetectionTask, GeneratedScenes, SegmentationFolder
 from heads.data.images import read_image
 from heads.outputs.writer import PredictionWriter
+from siglip2_backbone.preprocess import denormalize
 
 SIZE = (48, 64)
 SMALL = {"features": 32}
@@ -91,13 +92,21 @@ def test_a_detector_of_masks_says_that_the_data_have_none(build, batch):
         quiet(build("mask_rcnn").train()).training_step(batch, 0)
 
 
-def test_padding_holds_the_backbones_mean(build, batch):
-    task = build()
+@pytest.mark.parametrize("run", ["training", "testing"])
+def test_padding_holds_the_backbones_mean(build, batch, run):
+    task = quiet(build())
     task.extractor.mean = (0.1, 0.2, 0.3)
     batch["size"] = [(48, 64), (40, 30)]
     before = batch["image"].clone()
-    image = task._mean_padded(batch)["image"]
-    assert torch.equal(image[0], before[0]) and torch.equal(image[1, :, :40, :30], before[1, :, :40, :30])
+    seen, maps = [], task.extractor._maps
+    task.extractor._maps = lambda x: seen.append(denormalize(x, task.extractor.mean, task.extractor.std)) or maps(x)
+    if run == "training":
+        task.train().training_step(batch, 0)
+    else:
+        task.eval().outputs(batch, [0], "test")
+    (image,) = seen
+    torch.testing.assert_close(image[0], before[0])
+    torch.testing.assert_close(image[1, :, :40, :30], before[1, :, :40, :30])
     for beyond in (image[1, :, 40:], image[1, :, :, 30:]):
         assert (beyond == torch.tensor([0.1, 0.2, 0.3])[:, None, None]).all()
     assert torch.equal(batch["image"], before)
