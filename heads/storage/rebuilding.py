@@ -109,7 +109,9 @@ def _extractor(
                 _check_random(draft, args)
         return Extractor(**args)
     except ValueError as error:
-        raise ValueError(str(error) if backbone is not None else _wanted(source, args, card, error)) from error
+        raise ValueError(
+            f"{source}: {error}" if backbone is not None else _wanted(source, args, card, error)
+        ) from error
 
 
 def _wanted(source: str, args: Mapping[str, Any], card: Mapping[str, Any], error: ValueError) -> str:
@@ -128,9 +130,10 @@ def _on_meta(args: Mapping[str, Any]) -> nn.Module:
     names = ("layers", "norm", "pooled", "pyramid")
     options = {name: args.get(name, _default(name)) for name in names}
     with torch.device("meta"):
-        return build_backbone(
+        draft: nn.Module = build_backbone(
             str(args["backbone"]), **options, pretrained=False, tower_args=args.get("tower_args") or {}
         )
+    return draft
 
 
 def _check_random(draft: nn.Module, args: Mapping[str, Any]) -> None:

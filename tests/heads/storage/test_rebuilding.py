@@ -109,6 +109,8 @@ def test_errors_of_the_task_name_the_source(backbones):
     task, arguments, card = stored("linear", backbones)
     with pytest.raises(ValueError, match=r"^x\.ckpt: Colour of class 'a' is \[1, 2\]"):
         rebuilt(type(task), arguments | {"classes": {"a": [1, 2]}}, card, task.kept_state(), "x.ckpt", task.extractor)
+    with pytest.raises(ValueError, match=r"^x\.ckpt: .*\[\]; expected block indices"):
+        rebuilt(type(task), arguments | {"layers": []}, card, task.kept_state(), "x.ckpt", TINY)
     state = {name.replace("classifier", "other"): tensor for name, tensor in task.kept_state().items()}
     with pytest.raises(ValueError, match=r"^x\.ckpt: The head's tensors do not fit: missing \['decoder\.classifier"):
         rebuilt(type(task), arguments, card, state, "x.ckpt", task.extractor)
