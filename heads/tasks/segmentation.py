@@ -153,7 +153,7 @@ class SegmentationTask(HeadTask):
         ]
 
     def configure_callbacks(self) -> list[Callback]:
-        """Those of every task, and the warning of classes without a pixel."""
+        """Those of every task, and the warning of classes that no label has."""
         return [*super().configure_callbacks(), ClassesSeen(list(self.colours))]
 
     def new_metrics(self) -> SegmentationMetrics:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .annotations import Annotations, Entry
 from .instance_masks import ROUNDING
 
-_SHOWN = 5  # names listed in a message
+_SHOWN = 10  # names listed in a message
 _NEAREST = 1000  # most boxes that each box is compared with, which bounds the run time
 
 
@@ -34,7 +34,7 @@ def warn_of_alike(names: Sequence[str], source: str) -> None:
 
 
 def doubts(annotations: Annotations) -> list[str]:
-    """Sentences about likely mistakes: duplicate objects, more crowds than single objects."""
+    """Sentences about likely mistakes: duplicate objects, classes without an object, more crowds than objects."""
     found = []
     twice = doubled(annotations)
     if twice:
@@ -44,14 +44,6 @@ def doubts(annotations: Annotations) -> list[str]:
             f"first annotations {one['id']} and {other['id']} of image {one['image_id']}. One of the two always counts "
             "as missed. Remove one of each pair."
         )
-    if _mostly_crowds(annotations):
-        found.append(of_crowds(annotations))
-    return found
-
-
-def notes(annotations: Annotations) -> list[str]:
-    """Sentences about common facts worth knowing: classes without an object, and some crowds."""
-    found = []
     single = {annotation["category_id"] for annotation in annotations.annotations if not annotation["iscrowd"]}
     without = [repr(category["name"]) for category in annotations.categories if category["id"] not in single]
     if without:
@@ -59,9 +51,14 @@ def notes(annotations: Annotations) -> list[str]:
             f"No object of {_listed(without)} is among its {len(annotations.annotations)} annotations. Check the list "
             "of classes."
         )
-    if crowds(annotations) and not _mostly_crowds(annotations):
+    if _mostly_crowds(annotations):
         found.append(of_crowds(annotations))
     return found
+
+
+def notes(annotations: Annotations) -> list[str]:
+    """Sentences about common facts worth knowing: some crowds."""
+    return [of_crowds(annotations)] if crowds(annotations) and not _mostly_crowds(annotations) else []
 
 
 def _mostly_crowds(annotations: Annotations) -> bool:

@@ -44,28 +44,28 @@ class LabelValues:
         Raises:
             ValueError: The file cannot be read, or has a value that is neither a class nor ignored.
         """
-        mask = read_labels(path)
+        labels = read_labels(path)
         meaning = torch.full((IGNORE + 1,), -1, dtype=torch.int64)
         meaning[list(self.classes)] = torch.arange(len(self.classes))
         meaning[self.all_ignored] = IGNORE
-        mapped = meaning[mask.long()]
-        if (mapped < 0).any():
-            found = sorted(set(mask[mapped < 0].tolist()))
+        unknown = [value for value in values_in(labels) if meaning[value] < 0]
+        if unknown:
             raise ValueError(
-                f"{path} has label values {found[:10]}; expected classes {_ranges(self.classes)}, or "
+                f"{path} has label values {unknown[:10]}; expected classes {_ranges(self.classes)}, or "
                 f"{self.all_ignored} to ignore. Check that it belongs to this dataset; with SegmentationFolder add "
                 "them to data.ignore_values or to data.classes."
             )
-        return mapped
+        return meaning[labels.long()]
 
 
-def classes_in(mask: Tensor) -> tuple[int, ...]:
-    """Sorted class indices in a label, with 255 if it has ignored pixels.
+def values_in(labels: Tensor) -> list[int]:
+    """The values from 0 to 255 that occur in a label map, sorted.
 
     Args:
-        mask: int64, of any shape.
+        labels: uint8 or int64, of any shape.
     """
-    return tuple(torch.bincount(mask.flatten(), minlength=IGNORE + 1).nonzero().flatten().tolist())
+    counts = torch.bincount(labels.flatten(), minlength=IGNORE + 1)
+    return counts.nonzero().flatten().tolist()
 
 
 def _ranges(values: Sequence[int]) -> str:
@@ -86,8 +86,8 @@ class Split:
 class SegmentationDataset(EpochDataset):
     """Pairs of image and label; see the seam's batch keys in the README.
 
-    ``classes_in`` of a sample lists the classes of its whole label, with 255 for ignored pixels; a training crop may
-    lack some of them.
+    ``classes_in`` of a sample is the set of classes in its whole label, with 255 for ignored pixels; augmentation may
+    have cut some of them out of ``mask``.
 
     With ``skip_corrupt`` a damaged file does not stop a run, and batches keep their size, so that several processes
     stay in step. In training the next readable pair replaces it, which depends on the files alone; at test time an
@@ -141,18 +141,18 @@ class SegmentationDataset(EpochDataset):
         if image.shape[1:] != mask.shape:
             size = (image.shape[1], image.shape[2])
             raise ValueError(other_size(str(mask_path), (mask.shape[0], mask.shape[1]), path, size))
-        whole = {"classes_in": classes_in(mask)}
+        found = {"classes_in": frozenset(values_in(mask))}
         if self.transform is None:
-            return resized(path, image, self.size) | {"mask": mask} | whole
+            return resized(path, image, self.size) | {"mask": mask} | found
         geometry = Geometry.of((image.shape[1], image.shape[2]))
         with sample_seed(self.seed, key):
             image, mask, geometry = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask), geometry)
         image, mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
-        return described(path, image, geometry) | {"mask": mask} | whole
+        return described(path, image, geometry) | {"mask": mask} | found
 
     def _empty(self, path: Path) -> Sample:
         """A black image with every pixel ignored."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         mask = torch.full((height, width), IGNORE)
-        return described(path, image, Geometry.of((height, width))) | {"mask": mask, "classes_in": ()}
+        return described(path, image, Geometry.of((height, width))) | {"mask": mask, "classes_in": frozenset()}

@@ -6,7 +6,7 @@ from ..classes import ClassSpec
 from ..layouts import data_root
 from ..pairs import pair_folders
 from .dataset import LABELS, LabelValues, SegmentationDataset, Split
-from .label_classes import has_two_classes
+from .label_check import has_two_classes
 from .module import SegmentationDataModule
 
 
@@ -60,7 +60,7 @@ class SegmentationFolder(SegmentationDataModule):
         if any(not 0 <= value <= 255 for value in self.ignore_values):
             raise ValueError(f"ignore_values is {list(self.ignore_values)}; expected label values from 0 to 255.")
         self.reduce_zero_label = reduce_zero_label
-        self._two_classes = False
+        self._two_classes = False  # whether the labels of a split are known to have two classes
         self.test_split = self.folders["test"][0]
         self.protocol |= {"ignore_values": self._values().all_ignored, "reduce_zero_label": reduce_zero_label}
 
@@ -69,16 +69,16 @@ class SegmentationFolder(SegmentationDataModule):
         return super().describe(split) | {"split": self.folders[split][0], "folders": list(self.folders[split])}
 
     def dataset(self, split: str) -> SegmentationDataset:
-        """The pairs of a split, once it is certain that its ignored pixels are no class.
+        """The dataset of a split.
 
         Raises:
-            ValueError: Files are missing, or all labels have one class and ignored pixels.
+            ValueError: Files are missing, or all labels have one class besides ignored pixels.
         """
-        found = super().dataset(split)
-        if not self._two_classes:  # a split with two shows that the ignored values are not one of them
-            masks = [mask for _, mask in found.pairs]
-            self._two_classes = has_two_classes(masks, found.values, list(self.classes), split)
-        return found
+        dataset = super().dataset(split)
+        if not self._two_classes:  # two classes in one split show that the ignored values are not one of them
+            masks = [mask for _, mask in dataset.pairs]
+            self._two_classes = has_two_classes(masks, dataset.values, list(self.classes), split)
+        return dataset
 
     def _values(self) -> LabelValues:
         first = 1 if self.reduce_zero_label else 0

@@ -91,6 +91,7 @@ REAL = {  # root below the samples, data, and options of it
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize("sample", REAL)
 @pytest.mark.parametrize("detector", SMALL)
+@pytest.mark.filterwarnings("ignore:.*No object of")  # the samples lack many of COCO's classes
 def test_real_samples_train_and_are_scored_from_one_yaml(detector, sample, checkpoint, tmp_path):
     root, data, args = REAL[sample]
     masks = {"masks": True} if detector == "mask_rcnn" and sample == "coco" else {}

@@ -128,6 +128,17 @@ def test_what_is_doubtful_is_said_once_for_each_file(coco_folder):
     assert len(said) == 1
 
 
+def test_a_class_without_an_object_is_a_warning_once_for_each_file(coco_folder):
+    for split in ("train", "val"):
+        edit(coco_folder, split, lambda content: content["categories"].append({"id": 99, "name": "yak"}))
+    data = module(coco_folder)
+    with pytest.warns(UserWarning) as said:
+        for stage in ("fit", "validate", "test"):
+            data.setup(stage)
+    found = [str(one.message) for one in said]
+    assert len(found) == 2 and all("No object of 'yak' is among its 5 annotations" in one for one in found)
+
+
 def test_names_of_classes_that_differ_in_case_alone_are_said_unless_they_are_listed(coco_folder):
     for split in ("train", "val"):
         edit(coco_folder, split, lambda content: content["categories"][0].update(name="Dog"))

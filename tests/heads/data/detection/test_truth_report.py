@@ -52,17 +52,24 @@ def test_doubled_objects_are_counted_and_one_pair_is_named():
 
 
 def test_crowds_are_counted_and_are_doubtful_where_they_are_most():
-    crowd, thing = (1, 1, BOX, 1), (1, 2, BOX)
-    (line,) = doubts(split(crowd, crowd, thing))
-    assert line.startswith("2 of 3 annotations have iscrowd 1") and "set iscrowd to 0" in line
-    some = split(crowd, thing, (2, 1, BOX))
+    crowd, cat, dog = (1, 1, BOX, 1), (2, 1, BOX), (1, 2, BOX)
+    (line,) = doubts(split(crowd, crowd, crowd, cat, dog))
+    assert line.startswith("3 of 5 annotations have iscrowd 1") and "set iscrowd to 0" in line
+    some = split(crowd, cat, dog)
     assert not doubts(some) and notes(some)[0].startswith("1 of 3 annotations have iscrowd 1")
 
 
-def test_classes_without_an_object_are_named():
-    (line,) = notes(split((1, 1, BOX), names=["cat", *"abcdefg"]))
-    assert line.startswith("No object of 'a', 'b', 'c', 'd', 'e' and 2 more is among its 1 annotations.")
-    assert not notes(split((1, 1, BOX), (1, 2, BOX)))
+def test_classes_without_an_object_are_named_up_to_ten():
+    (line,) = doubts(split((1, 1, BOX), names=["cat", "dog"]))
+    assert line.startswith("No object of 'dog' is among its 1 annotations.")
+    (line,) = doubts(split((1, 1, BOX), names=["cat", *"abcdefghijkl"]))
+    assert "of 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j' and 2 more is among" in line
+    assert not doubts(split((1, 1, BOX), (1, 2, BOX)))
+
+
+def test_a_class_that_has_crowds_alone_is_without_an_object():
+    (line,) = doubts(split((1, 1, BOX), (1, 1, (1, 1, 5, 5)), (1, 2, BOX, 1)))
+    assert line.startswith("No object of 'dog' is among its 3 annotations.")
 
 
 @pytest.mark.parametrize(

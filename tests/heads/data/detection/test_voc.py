@@ -54,6 +54,7 @@ def test_classes_of_an_own_folder_are_those_of_all_splits(voc_folder):
     assert list(VOCFolder(str(voc_folder)).classes) == ["RBC", "WBC"]
 
 
+@pytest.mark.filterwarnings("ignore:.*No object of")
 def test_given_classes_keep_their_order_and_may_be_more(voc_folder):
     data = VOCFolder(str(voc_folder), ["WBC", "none", "RBC"], (60, 80), num_workers=0)
     data.setup("fit")
