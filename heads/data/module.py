@@ -134,7 +134,7 @@ class DenseDataModule(LightningDataModule):
             training=training,
             rank=rank,
             world_size=world_size,
-            aspect_ratios=getattr(dataset, "aspect_ratios", None),  # if images keep their shape
+            aspect_ratios=dataset.aspect_ratios,
             batch_size=self.batch_size,
         )
 

@@ -28,9 +28,11 @@ class EpochDataset(Dataset[Sample]):
 
     Attributes:
         epoch: Returns the current epoch; 0 unless a data module sets it to that of its trainer.
+        aspect_ratios: Height over width of each image, if training images keep their shape.
     """
 
     epoch: Callable[[], int] = staticmethod(lambda: 0)
+    aspect_ratios: Sequence[float] | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError

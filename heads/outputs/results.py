@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from siglip2_backbone.files import file_sha256, whole_file
 from siglip2_backbone.json_files import read_json
 
+from ..data.interface import ReportedData, check_data
 from ..training.distributed import union
 
 RESULTS = "results.json"
@@ -48,10 +49,19 @@ class ResultWriter(Callback):
     def __init__(self, published: Published | list[Published] | None = None) -> None:
         self.published = [published] if isinstance(published, Published) else list(published or ())
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the data module before a test.
+
+        Raises:
+            ValueError: There is none, or it lacks something that the result file reports.
+        """
+        if stage == "test":
+            check_data(trainer.datamodule, ReportedData, RESULTS)  # type: ignore[attr-defined]
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the result file and print the scores."""
         task: Any = pl_module  # has tables, units and a protocol
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: ReportedData = trainer.datamodule  # type: ignore[attr-defined]
         skipped = union(data.skipped.get("test", ()))  # a collective call, so before the other processes return
         if not trainer.is_global_zero:
             return
@@ -72,7 +82,7 @@ class ResultWriter(Callback):
 
 def collect(trainer: Trainer, task: Any) -> dict[str, Any]:
     """The scores, and everything that must agree before two scores can be compared, as plain data."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
+    data: ReportedData = trainer.datamodule  # type: ignore[attr-defined]
     trained = task.checkpointing.trained_with or dict(task.hparams)
     tables = {
         title: {name: {k: finite(v) for k, v in row.items()} for name, row in rows.items()}

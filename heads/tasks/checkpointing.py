@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..data.module import DenseDataModule
+from ..data.interface import ReportedData
 from .stored_card import check_stored
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class HeadCheckpoint:
         step, scores = self._validated or (None, {})
         if step != trainer.global_step:
             return {"metrics": {}, "protocol": task.protocol()}
-        data = getattr(trainer, "datamodule", None)
-        protocol = task.protocol() | (data.describe("val") if isinstance(data, DenseDataModule) else {})
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        protocol = task.protocol() | (data.describe("val") if isinstance(data, ReportedData) else {})
         limit = trainer.limit_val_batches  # 1.0 is all batches, 1 is one
         if not (isinstance(limit, float) and limit == 1.0):
             protocol["limit_val_batches"] = limit

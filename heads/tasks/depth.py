@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ..backbones.extractor import Extractor
+from ..data.depth_normals.interface import DepthNormalsData
 from ..decoders import DepthHead, DepthOutput, build_decoder
 from ..geometry.resample import to_pixels
 from ..losses import DepthAlignment, GradientLoss, ScaleShiftInvariantLoss, SigLoss
@@ -104,9 +105,10 @@ class DepthTask(RegressionTask):
     def setup(self, stage: str) -> None:
         """Also say if the data are expected to reach beyond what the head can say and the scores count."""
         super().setup(stage)
-        theirs = getattr(getattr(self.trainer, "datamodule", None), "depth_range", None)
+        data: DepthNormalsData | None = self.trainer.datamodule  # type: ignore[attr-defined]
+        theirs = None if data is None or stage == "predict" else data.depth_range
         ours = self.measured["depth_range"]
-        if stage != "predict" and theirs is not None and theirs[1] > ours[1]:
+        if theirs is not None and theirs[1] > ours[1]:
             warnings.warn(
                 f"data.depth_range is {list(theirs)}, model.depth_range {list(ours)}: depths above {ours[1]:g} m are "
                 "neither learnt nor scored. Give the model the same range, if they are to count.",

@@ -13,6 +13,8 @@ from ..backbones.extractor import Extractor
 from ..data.classes import ClassSpec, class_colours
 from ..data.detection.annotations import Annotations
 from ..data.detection.instance_masks import instance_mask
+from ..data.detection.interface import DetectionData
+from ..data.interface import check_data
 from ..data.sizes import Fit, Size
 from ..detectors import Found, Limits, Target, build_detector
 from ..geometry.record import Geometry
@@ -55,6 +57,7 @@ class DetectionTask(HeadTask):
     """
 
     task = "detection"
+    reads = DetectionData
     head = "detector"
     monitor = ("AP", "max")
     units: ClassVar = dict.fromkeys([prefix + name for prefix in ("", MASK) for name in _SCORES], "%")
@@ -98,9 +101,9 @@ class DetectionTask(HeadTask):
         """
         super().setup(stage)
         if stage != "predict":
-            data: Any = getattr(self.trainer, "datamodule", None)
-            check_scorer(self.scorer, lvis=bool(getattr(data, "lvis", False)))
-            self._check_masks(getattr(data, "masks", True))
+            data: DetectionData | None = self.trainer.datamodule  # type: ignore[attr-defined]
+            check_scorer(self.scorer, lvis=data is not None and data.lvis)
+            self._check_masks(data is None or data.masks)
         detector: Any = self.decoders[0]
         unread = tuple(f"extractor.backbone.levels.{i}." for i in detector.unread)
         if self.extractor.pyramid:
@@ -182,11 +185,11 @@ class DetectionTask(HeadTask):
         Raises:
             ValueError: There is nothing to score.
         """
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: DetectionData = self.trainer.datamodule  # type: ignore[attr-defined]
         kinds: list[Kind] = ["bbox", "segm"] if self.has_masks else ["bbox"]
-        truth, lvis = self._truth(stage), bool(getattr(data, "lvis", False))
+        truth = self._truth(stage)
         gathered = metric.gathered()
-        scores = scores_of(gathered, truth, kinds=kinds, scorer=self.scorer, lvis=lvis)
+        scores = scores_of(gathered, truth, kinds=kinds, scorer=self.scorer, lvis=data.lvis)
         if math.isnan(scores.values["AP"]) and len(gathered[1]) == len(truth.images):  # a part may be without boxes
             raise ValueError(f"No image of the {stage} split has a box ({truth.source}), so there is nothing to score.")
         values = {name: torch.tensor(value, device=self.device) for name, value in scores.values.items()}
@@ -197,15 +200,11 @@ class DetectionTask(HeadTask):
         """The annotations of a split.
 
         Raises:
-            ValueError: The data tell none, or those of other classes.
+            ValueError: There is no data module, or its annotations have other classes.
         """
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if not hasattr(data, "truth"):
-            raise ValueError(
-                f"{type(data).__name__} has no annotations to compare with; expected a data module for detection, such "
-                "as heads.COCOFolder or heads.VOCFolder."
-            )
-        truth: Annotations = data.truth(stage)
+        data: DetectionData = self.trainer.datamodule  # type: ignore[attr-defined]
+        check_data(data, DetectionData, self.task)  # a run on plain loaders has none
+        truth = data.truth(stage)
         if truth.names != list(self.colours):
             raise ValueError(
                 f"{truth.source} has the classes {truth.names}; this task has {list(self.colours)}. Pass those of the "

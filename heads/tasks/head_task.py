@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from siglip2_backbone.finite import refuse_not_finite
 
 from ..backbones.extractor import Extractor
+from ..data.interface import check_data
 from ..data.sizes import Fit, Size
 from ..outputs.options import Drawing
 from ..training.checks import check_training, explained_batch_norm
@@ -56,6 +57,7 @@ class HeadTask(TrainingTask):
     """
 
     task: ClassVar[str]
+    reads: ClassVar[type | None] = None  # Protocol of what the task reads of a data module besides its batches
     monitor: ClassVar[tuple[str, str]]  # the score that tells the best head and epoch, and "max" or "min"
     units: ClassVar[dict[str, str]] = {}  # of scores, for what is printed; "%" prints a share as per cent
     head: ClassVar[str] = "decoder"  # the argument that names the head; its own arguments are that and _args
@@ -353,8 +355,16 @@ class HeadTask(TrainingTask):
     # Checkpoints, see :class:`heads.tasks.checkpointing.HeadCheckpoint`.
 
     def setup(self, stage: str) -> None:
-        """Also take the backbone's fingerprint, before it is trained."""
+        """Also check the data module, if there is one, and take the backbone's fingerprint before it is trained.
+
+        Raises:
+            ValueError: The data module lacks something that the task reads, or an option of the trainer cannot be
+                honoured.
+        """
         super().setup(stage)
+        data: object = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.reads is not None and data is not None and stage != "predict":
+            check_data(data, self.reads, self.task)
         self.card()
 
     def card(self) -> dict[str, Any]:

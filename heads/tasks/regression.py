@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..backbones.extractor import Extractor
+from ..data.depth_normals.interface import DepthNormalsData
 from ..geometry.record import Geometry
 from .finite import finite_maps, finite_output, naming_images
 from .head_task import HeadTask
@@ -27,6 +28,7 @@ class RegressionTask(HeadTask):
         shared: What all tasks share, see :class:`HeadTask`.
     """
 
+    reads = DepthNormalsData
     label: ClassVar[str]  # key of the batch
 
     def __init__(

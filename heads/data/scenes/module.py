@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...geometry.record import Geometry
-from ..checks import check_count, check_size
+from ..checks import Range, check_count, check_size
 from ..detection.annotations import Annotations, Entry
 from ..detection.instance_masks import encode
 from ..image_folder import described
@@ -41,6 +41,8 @@ class GeneratedScenes(DenseDataModule):
 
     stacked: ClassVar[tuple[str, ...]] = ("image", "mask", "depth", "normal", "intrinsics")
     lvis: ClassVar[bool] = False
+    masks: ClassVar[bool] = True
+    depth_range: ClassVar[Range | None] = None
 
     def __init__(
         self,

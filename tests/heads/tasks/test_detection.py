@@ -251,7 +251,9 @@ def test_other_classes_than_the_datas_are_refused(build, data, trainer):
 
 def test_data_without_annotations_are_refused(build, data, trainer, scenes):
     other = SegmentationFolder(str(scenes), 3, SIZE, ignore_values=[7], num_workers=0)
-    with pytest.raises(ValueError, match="SegmentationFolder has no annotations to compare with; expected a data"):
+    with pytest.raises(
+        ValueError, match=r"SegmentationFolder has no lvis, masks, truth\(\); expected a data module for detection"
+    ):
         trainer().test(build(), other)
 
 
