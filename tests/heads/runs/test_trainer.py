@@ -472,6 +472,7 @@ def test_camvid_from_the_config_that_comes_along(checkpoint, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*are missing. Scores on it")  # a few images of each data set
+@pytest.mark.filterwarnings("ignore:No label of .* has a pixel of")
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize(
     ("name", "folder", "classes", "images"),
