@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
-from .factory import unknown_name
 from .indices import tap_indices
+from .names import unknown_name
 from .positions import PosInterp
 from .tower import Siglip2VisionTransformer
 from .variants import CUSTOM, VARIANTS, Variant, by_hub_id

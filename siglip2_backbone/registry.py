@@ -15,8 +15,9 @@ from timm.models import (
 
 from .checkpoints import Checkpoint
 from .checkpoints.sources import open_files
-from .factory import build_pyramid, build_tower, model_name, no_weights, pretrained_cfg
+from .factory import build_pyramid, build_tower, pretrained_cfg
 from .features import FeatureMaps
+from .names import model_name, no_weights
 from .pyramid import SUFFIXES, Pyramid, PyramidKind
 from .tower import Siglip2VisionTransformer
 from .variants import VARIANTS, Variant

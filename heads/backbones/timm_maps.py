@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from siglip2_backbone import VARIANTS, create_backbone
 from siglip2_backbone.checkpoints import variant_of
 from siglip2_backbone.checkpoints.sources import open_files, without_scheme
-from siglip2_backbone.factory import pyramid_of
 from siglip2_backbone.features import in_order_asked
 from siglip2_backbone.hub import asked_once
 from siglip2_backbone.indices import absolute_indices
+from siglip2_backbone.names import pyramid_of
 from siglip2_backbone.preprocess import pad_to_multiple
 from siglip2_backbone.pyramid import PyramidKind
 from siglip2_backbone.variants import by_hub_id

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from siglip2_backbone import FeatureMaps, create_backbone, fingerprint
-from siglip2_backbone.factory import a_pyramid, pyramid_of
 from siglip2_backbone.hub import shared_source
+from siglip2_backbone.names import a_pyramid, pyramid_of
 from siglip2_backbone.partials import check_name
 from siglip2_backbone.preprocess import MAX_PATCHES, naflex_size, normalize, squash
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from siglip2_backbone.finite import refuse_not_finite
+
 from ..data.interface import ReportedData
 from .stored_card import check_stored
 
@@ -51,6 +53,14 @@ class HeadCheckpoint:
     def reading(self) -> dict[str, Any]:
         """How the head reads its backbone."""
         return {key: self.task.extractor.arguments[key] for key in READING}
+
+    def reading_in_run(self) -> dict[str, Any]:
+        """How the head reads its backbone in this run: the trainer's autocast reaches a backbone that is tuned."""
+        reading, task = self.reading(), self.task
+        given = "32-true" if task._trainer is None else task.trainer.precision
+        if given != "32-true" and reading["precision"] == "float32" and reading["tune"] != "frozen":
+            reading["precision"] = given
+        return reading
 
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
         """Refuse a head of another task or backbone.
@@ -158,30 +168,32 @@ class HeadCheckpoint:
                 f"The run to resume had {described}. Resume it with the same arguments, or start a new run."
             )
 
-    def check_loaded(self, result: Any) -> None:
-        """Refuse tensors that are missing or surplus; those of a backbone that was not trained may be absent.
+    def load_state(
+        self, load: Callable[..., Any], state: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load tensors; those of a backbone that was not trained may be absent.
 
         Args:
-            result: Of ``load_state_dict`` with ``strict=False``.
+            load: torch's ``load_state_dict`` of the task.
+            state: The tensors.
+            strict: Refuse tensors that are missing or surplus.
+            assign: As in torch.
+
+        Returns:
+            The result of ``load``.
 
         Raises:
-            ValueError: Tensors are missing or surplus.
+            ValueError: Tensors are missing, surplus, of another shape or not finite.
         """
+        refuse_not_finite(state, "The head's tensors", NOT_FINITE)
+        try:
+            result = load(state, strict=False, assign=assign)
+        except RuntimeError as error:  # how torch refuses a shape
+            raise ValueError(f"The head's tensors do not fit: {error}") from error
         missing = sorted(self.task.kept_state().keys() & set(result.missing_keys))
-        if missing or result.unexpected_keys:
+        if strict and (missing or result.unexpected_keys):
             raise ValueError(
                 f"The head's tensors do not fit: missing {missing}, unexpected {result.unexpected_keys}. Build the "
                 "task with the decoder that the head was trained with."
             )
-
-
-def load_checked(load: Callable[..., Any], state: Mapping[str, Any], assign: bool) -> Any:
-    """What torch's ``load_state_dict`` returns, tensors of another shape refused in one sentence.
-
-    Raises:
-        ValueError: A tensor has another shape.
-    """
-    try:
-        return load(state, strict=False, assign=assign)
-    except RuntimeError as error:  # how torch refuses a shape
-        raise ValueError(f"The head's tensors do not fit: {error}") from error
+        return result

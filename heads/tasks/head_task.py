@@ -10,19 +10,18 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from siglip2_backbone.finite import refuse_not_finite
-
 from ..backbones.extractor import Extractor
 from ..data.interface import check_data
 from ..data.sizes import Fit, Size
 from ..outputs.options import Drawing
 from ..training.checks import check_training, explained_batch_norm
-from ..training.distributed import gather, shard
+from ..training.distributed import shard
 from ..training.optim import Groups, Schedule, backbone_groups, head_groups
 from ..training.sweep import clip_each, label, same_draws, settings
-from .checkpointing import NOT_FINITE, HeadCheckpoint, load_checked
+from .checkpointing import HeadCheckpoint
 from .finite import finite_maps, finite_output, naming_images
-from .one_image import Picture, as_batch
+from .measuring import Measuring
+from .one_image import Picture, predicted
 from .results import Prediction, Scored
 from .training_task import TrainingTask
 from .views import WHOLE, View
@@ -79,15 +78,8 @@ class HeadTask(TrainingTask):
         sweep: dict[str, list[float]] | None = None,
         **reading: Any,
     ) -> None:
-        training = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "layer_decay": layer_decay,
-            "schedule": schedule,
-            "warmup_steps": warmup_steps,
-            "ema_decay": ema_decay,
-            "sweep": sweep,
-        }
+        training: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "layer_decay": layer_decay}
+        training |= {"schedule": schedule, "warmup_steps": warmup_steps, "ema_decay": ema_decay, "sweep": sweep}
         tune = backbone.tune if isinstance(backbone, Extractor) else reading.get("tune", "frozen")
         check_training(training, tune)  # before the weights are read
         extractor = backbone if isinstance(backbone, Extractor) else Extractor(backbone, **reading)
@@ -102,6 +94,7 @@ class HeadTask(TrainingTask):
         self.best_head = 0
         self.sweep_scores: list[float | None] = [None] * len(self.settings)
         self.checkpointing = HeadCheckpoint(self)
+        self.measuring = Measuring(self)
         self.tested: Scored | None = None  # the last test, for whoever writes its results
 
     # What a task is.
@@ -179,8 +172,7 @@ class HeadTask(TrainingTask):
     def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[Any]:
         """The output of each head on a batch, as ``update`` takes it; the stage is val, test or predict.
 
-        Raises:
-            NotFiniteError: A value is infinite or not a number; :func:`naming_images` names the images.
+        A value that is not finite is a NotFiniteError; :func:`naming_images` around the call names the images.
         """
         maps = finite_maps(self, batch)
         return [finite_output(self, maps, head) for head in heads]
@@ -194,24 +186,22 @@ class HeadTask(TrainingTask):
             ValueError: A loss is infinite or not a number.
         """
         maps = self.maps(batch)
-        with explained_batch_norm():
-            losses = torch.stack([self._loss_alone(maps, batch, head) for head in range(len(self.settings))])
+        losses = torch.stack([self._loss_alone(maps, batch, head) for head in range(len(self.settings))])
         names = [label(s) for s in self.settings] if len(self.settings) > 1 else [""]
         self.check_finite(losses, names, batch, batch_idx)
         self.log("train/loss", losses.detach().mean(), prog_bar=True, batch_size=len(batch["image"]))
         return losses.sum()
 
     def _loss_alone(self, maps: list[Tensor], batch: dict[str, Any], head: int) -> Tensor:
-        with same_draws(maps[0].device, last=head == len(self.settings) - 1):
+        with explained_batch_norm(), same_draws(maps[0].device, last=head == len(self.settings) - 1):
             return self.head_loss(maps, batch, head)
 
     def parameter_groups(self) -> Groups:
         """The heads, each with its own rate, and what is tuned of the backbone."""
-        options = self.hparams
         groups = [g for head, s in zip(self.decoders, self.settings, strict=True) for g in head_groups(head, **s)]
         if self.extractor.tune == "frozen":
             return groups
-        tuned = (options["lr"], options["weight_decay"], options["layer_decay"])
+        tuned = (self.hparams[name] for name in ("lr", "weight_decay", "layer_decay"))
         return groups + backbone_groups(self.extractor.layered, *tuned)
 
     def spread(self, mesh: Any) -> None:
@@ -231,75 +221,31 @@ class HeadTask(TrainingTask):
         else:
             clip_each(self.decoders, self.settings, gradient_clip_val)
 
-    # Measuring: all heads in validation, the best one in a test.
+    # Measuring, see :class:`heads.tasks.measuring.Measuring`.
 
     def on_validation_epoch_start(self) -> None:
-        """Start from zero, whatever a sanity check or a broken-off epoch has counted."""
-        self._reset_metrics()
-        gather(self, whole=True)
+        """Start from zero."""
+        self.measuring.start()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for each head.
-
-        Raises:
-            ValueError: A value of the backbone or of a head is infinite or not a number.
-        """
-        with naming_images(batch, "validate", batch_idx):
-            outputs = self.outputs(batch, range(len(self.metrics)), "val")
-        for metric, output in zip(self.metrics, outputs, strict=True):
-            self.update(metric, output, batch)
+        """Count for each head."""
+        self.measuring.validate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's scores, the best head's under their plain names."""
-        gather(self, whole=False)
-        scored = [self.scores(metric, "val").values for metric in self.metrics]
-        if not self.trainer.sanity_checking:
-            self._choose_head(scored)
-            self.checkpointing.validated({name: float(value) for name, value in scored[self.best_head].items()})
-        self._log_scores("val", scored[self.best_head])
-
-    def _choose_head(self, scored: Sequence[Mapping[str, Tensor]]) -> None:
-        """Of a sweep, the head with the best score."""
-        if len(scored) == 1:
-            return
-        name, mode = self.monitor
-        values = [float(scores[name]) for scores in scored]
-        self.best_head = values.index(max(values) if mode == "max" else min(values))
-        self.sweep_scores = list(values)
-        each = {f"val/{name}/{label(s)}": v for s, v in zip(self.settings, values, strict=True)}
-        self.log_dict(each, sync_dist=True, reduce_fx="max")
+        self.measuring.end_validation()
 
     def on_test_epoch_start(self) -> None:
         """Start from zero."""
-        self._reset_metrics()
-        gather(self, whole=True)
+        self.measuring.start()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for the best head.
-
-        Raises:
-            ValueError: A value of the backbone or of the head is infinite or not a number.
-        """
-        with naming_images(batch, "test", batch_idx):
-            (output,) = self.outputs(batch, [self.best_head], "test")
-        self.update(self.metrics[self.best_head], output, batch)
+        """Count for the best head."""
+        self.measuring.test(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log the split's scores, and keep them with their tables for the result file."""
-        self.tested = self.scores(self.metrics[self.best_head], "test")
-        self._log_scores("test", self.tested.values)
-
-    def _reset_metrics(self) -> None:
-        if not self.metrics:
-            self.metrics.extend(self.new_metrics().to(self.device) for _ in self.settings)
-        for metric in self.metrics:
-            metric.reset()  # type: ignore[operator]
-
-    def _log_scores(self, stage: str, scores: Mapping[str, Tensor]) -> None:
-        for name, value in scores.items():
-            # the same in every process; "max" keeps them to the last bit where a mean might round
-            shown = name == self.monitor[0]
-            self.log(f"{stage}/{name}", value, prog_bar=shown, sync_dist=True, reduce_fx="max")
+        self.measuring.end_test()
 
     # Predicting.
 
@@ -313,11 +259,7 @@ class HeadTask(TrainingTask):
         return [Prediction(answer) for answer in self.postprocess(output, batch)]
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Prediction]:
-        """:meth:`predictions`, for the trainer.
-
-        Raises:
-            ValueError: A value of the backbone or of the head is infinite or not a number.
-        """
+        """:meth:`predictions`, for the trainer; values that are not finite are a ValueError."""
         with naming_images(batch, "predict", batch_idx):
             return self.predictions(batch)
 
@@ -325,7 +267,6 @@ class HeadTask(TrainingTask):
         """The size that ``predict`` resizes an image to, see :func:`heads.data.image_folder.resized`."""
         return self.img_size
 
-    @torch.no_grad()
     def predict(self, image: Picture, size: tuple[int, int] | int | Fit | None = None) -> Any:
         """The answer for one image, at its own size.
 
@@ -342,25 +283,12 @@ class HeadTask(TrainingTask):
             ValueError: The image cannot be read or is none of these, or a value of the backbone or of the head is
                 infinite or not a number.
         """
-        batch = as_batch(image, self.test_size() if size is None else size)
-        training = self.training
-        self.eval()
-        try:
-            with naming_images(batch, "predict"):
-                (found,) = self.answer(batch | {"image": batch["image"].to(self.device)})
-        finally:
-            self.train(training)
-        return found.cpu() if isinstance(found, Tensor) else found
+        return predicted(self, image, self.test_size() if size is None else size)
 
     # Checkpoints, see :class:`heads.tasks.checkpointing.HeadCheckpoint`.
 
     def setup(self, stage: str) -> None:
-        """Also check the data module, if there is one, and take the backbone's fingerprint before it is trained.
-
-        Raises:
-            ValueError: The data module lacks something that the task reads, or an option of the trainer cannot be
-                honoured.
-        """
+        """Also check the data module, if there is one, and take the backbone's fingerprint before it is trained."""
         super().setup(stage)
         data: object = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.reads is not None and data is not None and stage != "predict":
@@ -372,31 +300,20 @@ class HeadTask(TrainingTask):
         return self.checkpointing.card() | ({"classes": self.colours} if self.colours else {})
 
     def check_card(self, card: Mapping[str, Any], source: str) -> None:
-        """Refuse a head of another task or backbone, or with other classes.
-
-        Raises:
-            ValueError: The card is another one.
-        """
+        """Refuse the card of another task or backbone, or of other classes, by a ValueError."""
         self.checkpointing.check_card(card, source)
 
     def protocol(self) -> dict[str, Any]:
         """How this task measures, apart from the data: what two numbers must agree in to be compared."""
-        reading = self.checkpointing.reading()
-        given = "32-true" if self._trainer is None else self.trainer.precision
-        if given != "32-true" and reading["precision"] == "float32" and reading["tune"] != "frozen":
-            reading["precision"] = given  # the trainer's autocast reaches a backbone that is tuned
-        return reading | {"img_size": list(self.img_size), self.head: self.hparams[self.head]}
+        own = {"img_size": list(self.img_size), self.head: self.hparams[self.head]}
+        return self.checkpointing.reading_in_run() | own
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what was not trained; add the card."""
         self.checkpointing.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the card before any weight is loaded, and refuse another kind of head.
-
-        Raises:
-            ValueError: The card, the head or its arguments are others.
-        """
+        """Check the card before any weight is loaded, see :meth:`HeadCheckpoint.load`."""
         self.checkpointing.load(checkpoint)
 
     def kept_state(self) -> dict[str, Tensor]:
@@ -404,16 +321,8 @@ class HeadTask(TrainingTask):
         return self.checkpointing.kept(self.state_dict())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load what a checkpoint keeps; the other tensors of the backbone may be absent, everything else is checked.
-
-        Raises:
-            ValueError: Tensors are missing, surplus, of another shape or not finite.
-        """
-        refuse_not_finite(state_dict, "The head's tensors", NOT_FINITE)
-        result = load_checked(super().load_state_dict, state_dict, assign)
-        if strict:
-            self.checkpointing.check_loaded(result)
-        return result
+        """Load what a checkpoint keeps, see :meth:`HeadCheckpoint.load_state`."""
+        return self.checkpointing.load_state(super().load_state_dict, state_dict, strict, assign)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
-"""One picture, in whatever form a caller holds it, as a batch."""
+"""The answer of a task for one picture, in whatever form a caller holds it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +13,35 @@ from ..data.images import read_image, to_rgb, upright
 from ..data.module import collate
 from ..data.sampling import Sample
 from ..data.sizes import Fit, Size
+from .finite import naming_images
+
+if TYPE_CHECKING:
+    from .head_task import HeadTask
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+
+@torch.no_grad()
+def predicted(task: "HeadTask", image: Picture, size: Size | int | Fit) -> Any:
+    """The best head's answer for one image, on the CPU; see :meth:`HeadTask.predict`.
+
+    Args:
+        task: The task; it keeps its mode.
+        image: The image.
+        size: What it is resized to.
+
+    Raises:
+        ValueError: The image cannot be read, or a value of the backbone or of the head is infinite or not a number.
+    """
+    batch = as_batch(image, size)
+    training = task.training
+    task.eval()
+    try:
+        with naming_images(batch, "predict"):
+            (found,) = task.answer(batch | {"image": batch["image"].to(task.device)})
+    finally:
+        task.train(training)
+    return found.cpu() if isinstance(found, Tensor) else found
 
 
 def as_batch(image: Picture, size: Size | int | Fit) -> Sample:
