@@ -22,13 +22,13 @@ from .files import refuse_occupied, whole_directory
 from .fingerprint import fingerprint
 from .variants import VARIANTS, Variant
 
-Target = Literal["timm", "transformers", "siglip2"]
+Library = Literal["timm", "transformers", "siglip2"]
 """``timm``: timm's own model, by ``timm.create_model("local-dir:DIR", pretrained=True)``. ``transformers``:
 ``SiglipVisionModel.from_pretrained(DIR)``, or ``Siglip2VisionModel``. ``siglip2``: this library's model by timm's call,
 once ``siglip2_backbone`` is imported."""
 
 
-def convert(source: str | Path, destination: str | Path, target: Target, cache_dir: str | Path | None = None) -> str:
+def convert(source: str | Path, destination: str | Path, target: Library, cache_dir: str | Path | None = None) -> str:
     """Write the vision tower of a checkpoint in another format.
 
     Args:
@@ -58,7 +58,7 @@ def convert(source: str | Path, destination: str | Path, target: Target, cache_d
     return fingerprint(tower)
 
 
-def _configs(checkpoint: Checkpoint, target: Target) -> dict[str, dict[str, Any]]:
+def _configs(checkpoint: Checkpoint, target: Library) -> dict[str, dict[str, Any]]:
     """Content of the JSON files, by file name."""
     files, variant = checkpoint.files, checkpoint.variant
     if target == "transformers":
@@ -74,7 +74,7 @@ def _configs(checkpoint: Checkpoint, target: Target) -> dict[str, dict[str, Any]
     return {"config.json": _timm_style(variant, variant.name, OWN_SIGLIP1_TAG if one else None)}
 
 
-def _renamed(state: dict[str, Tensor], variant: Variant, target: Target) -> dict[str, Tensor]:
+def _renamed(state: dict[str, Tensor], variant: Variant, target: Library) -> dict[str, Tensor]:
     if target == "timm":
         return to_timm(state, variant)
     if target == "transformers":  # every version of transformers writes the prefix

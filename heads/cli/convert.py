@@ -3,7 +3,7 @@
 import argparse
 from typing import get_args
 
-from siglip2_backbone.conversion import Target, convert
+from siglip2_backbone.conversion import Library, convert
 
 # format -> code that loads it from folder {0}
 _NEXT = {
@@ -26,7 +26,7 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=get_args(Target),
+        choices=get_args(Library),
         help="timm: timm's model, with the tanh GELU that the weights were trained with; transformers: "
         "SiglipVisionModel or Siglip2VisionModel; siglip2: this library's model, through timm.create_model",
     )

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from .dpt import DptDecoder
+from .dpt import DPTDecoder
 from .linear import LinearDecoder
 from .pixel_heads import DepthHead, DepthOutput, NormalsHead
 from .pyramid_decoders import FPNDecoder, SegformerDecoder, UPerNetDecoder
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {
     "linear": LinearDecoder,
-    "dpt": DptDecoder,
+    "dpt": DPTDecoder,
     "upernet": UPerNetDecoder,
     "segformer": SegformerDecoder,
     "fpn": FPNDecoder,
@@ -36,9 +36,9 @@ def build_decoder(
 
 __all__ = [
     "DECODERS",
+    "DPTDecoder",
     "DepthHead",
     "DepthOutput",
-    "DptDecoder",
     "FPNDecoder",
     "LinearDecoder",
     "NormalsHead",

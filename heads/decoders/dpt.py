@@ -10,7 +10,7 @@ from .cells import finer
 _STAGES = 4
 
 
-class DptDecoder(nn.Module):
+class DPTDecoder(nn.Module):
     """Reassembly, fusion and two convolutions: logits at an eighth of the maps' reduction (2 px for patches of 16).
 
     A single layer is read four times, as in Perception Encoder (arXiv:2504.13181).

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from .base import Detector, Found, Limits, Size, Target
+from .base import Detections, Detector, Limits, Size, Target
 from .set_prediction import SetPrediction
 from .torchvision_detectors import FasterRCNNDetector, FCOSDetector, MaskRCNNDetector, RetinaNetDetector
 
@@ -39,10 +39,10 @@ def build_detector(
 
 __all__ = [
     "DETECTORS",
+    "Detections",
     "Detector",
     "FCOSDetector",
     "FasterRCNNDetector",
-    "Found",
     "Limits",
     "MaskRCNNDetector",
     "RetinaNetDetector",

@@ -9,7 +9,7 @@ Size = tuple[int, int]
 Target = dict[str, Tensor]
 """``boxes`` float32 ``(N, 4)`` xyxy [px] within the image, ``labels`` int64 ``(N,)`` from 0, and for a detector with
 masks ``masks`` bool ``(N, H, W)`` at the image's size."""
-Found = dict[str, Tensor]
+Detections = dict[str, Tensor]
 """``boxes`` float32 ``(K, 4)`` xyxy [px] within the image, ``scores`` ``(K,)`` in descending order, ``labels`` int64
 ``(K,)`` from 0, and for a detector with masks ``masks`` ``(K, 1, M, M)``: probabilities on a grid over each box."""
 
@@ -58,7 +58,7 @@ class Detector(nn.Module):
 
     def forward(
         self, maps: list[Tensor], padded: Size, sizes: list[Size], targets: list[Target] | None = None
-    ) -> dict[str, Tensor] | list[Found]:
+    ) -> dict[str, Tensor] | list[Detections]:
         """:meth:`losses` with targets, :meth:`detect` without."""
         if targets is None:
             return self.detect(maps, padded, sizes)
@@ -75,6 +75,6 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
-    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
+    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Detections]:
         """The detections in each image; arguments as in :meth:`losses`."""
         raise NotImplementedError

@@ -10,8 +10,8 @@ from torchvision.ops import MLP, batched_nms, box_convert, clip_boxes_to_image
 
 from ..geometry.boxes import corners
 from ..losses.set_prediction import SetPredictionLoss
-from .base import Detector, Found, Limits, Size, Target
-from .box_queries import Cells, DecoderLayer, sine
+from .base import Detections, Detector, Limits, Size, Target
+from .detr_decoder import Cells, DecoderLayer, sine
 
 _PRIOR = 0.01  # initial probability of a class, as in the focal loss's paper (arXiv:1708.02002)
 _CANDIDATES = 10  # candidates for NMS as a multiple of max_detections: 1000 in all, as in torchvision's FCOS
@@ -149,7 +149,7 @@ class SetPrediction(Detector):
         losses: dict[str, Tensor] = self.criterion(logits, boxes, relative)
         return losses
 
-    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
+    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Detections]:
         """The query-class pairs with the highest scores; a query can find several classes."""
         logits, boxes = self.every_layer(maps, sizes)
         return [self._kept(*of_image) for of_image in zip(logits[-1].sigmoid(), boxes[-1], sizes, strict=True)]
@@ -165,7 +165,7 @@ class SetPrediction(Detector):
         boxes = target["boxes"] / _edges(target["boxes"], size)
         return {"boxes": box_convert(boxes, "xyxy", "cxcywh"), "labels": labels}
 
-    def _kept(self, scores: Tensor, boxes: Tensor, size: Size) -> Found:
+    def _kept(self, scores: Tensor, boxes: Tensor, size: Size) -> Detections:
         """Apply the limits to an image's scores ``(queries, classes)`` and boxes, in descending order of score."""
         limits = self.limits
         candidates = limits.max_detections * (1 if limits.nms_threshold is None else _CANDIDATES)

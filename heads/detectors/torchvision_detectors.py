@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.rpn import RPNHead
 
-from .base import Detector, Found, Limits, Size, Target
+from .base import Detections, Detector, Limits, Size, Target
 from .levels import LevelAnchors, LevelRoIAlign
 from .neck import LevelNeck
 
@@ -104,7 +104,7 @@ class FasterRCNNDetector(Detector):
         _, of_boxes = self.model.roi_heads(levels, proposals, sizes, numbered)
         return {**of_boxes, **of_proposals}
 
-    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
+    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Detections]:
         """As :meth:`Detector.detect`.
 
         Raises:
@@ -167,12 +167,12 @@ class DenseDetector(Detector):
         outputs, anchors, counts = self._predict(maps, padded, sizes)
         return self._compute_loss(targets, outputs, anchors, counts)
 
-    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Found]:
+    def detect(self, maps: list[Tensor], padded: Size, sizes: list[Size]) -> list[Detections]:
         """As :meth:`Detector.detect`."""
         outputs, anchors, counts = self._predict(maps, padded, sizes)
         by_level = {name: torch.split(output, counts, dim=1) for name, output in outputs.items()}
         split_anchors = [torch.split(of_image, counts) for of_image in anchors]
-        found: list[Found] = self.model.postprocess_detections(by_level, split_anchors, sizes)
+        found: list[Detections] = self.model.postprocess_detections(by_level, split_anchors, sizes)
         return found
 
     def _predict(

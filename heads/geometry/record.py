@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as V
 
-Mode = Literal["bilinear", "nearest"]
+Interpolation = Literal["bilinear", "nearest"]
 
 
 class Geometry(tv_tensors.TVTensor):
@@ -77,7 +77,7 @@ class Geometry(tv_tensors.TVTensor):
         sides = torch.tensor([math.copysign(1, column_scale), math.copysign(1, row_scale), 1])
         return (torch.tensor(rows, dtype=torch.float64) @ matrix.double() * sides).to(matrix.dtype)
 
-    def to_original(self, maps: Tensor, mode: Mode = "bilinear", fill: float = 0.0) -> Tensor:
+    def to_original(self, maps: Tensor, mode: Interpolation = "bilinear", fill: float = 0.0) -> Tensor:
         """Resample maps of the image ``(..., H, W)`` to the original image.
 
         Padding is dropped before interpolation, and cropped parts are filled. After a resize alone this equals
@@ -102,7 +102,7 @@ class Geometry(tv_tensors.TVTensor):
             return _interpolate(maps, self.original_size, mode)
         return self._axis_to_original(self._axis_to_original(maps, -2, mode, fill), -1, mode, fill)
 
-    def _axis_to_original(self, maps: Tensor, dim: int, mode: Mode, fill: float) -> Tensor:
+    def _axis_to_original(self, maps: Tensor, dim: int, mode: Interpolation, fill: float) -> Tensor:
         """One axis of :meth:`to_original`; the other axis is unchanged."""
         places, first, last, outside = self._axis(dim, maps.device)
         if mode == "nearest":
@@ -148,7 +148,7 @@ def _neighbours(places: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, 
     return left, (left + 1).clamp(max=last), low - left
 
 
-def _interpolate(maps: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:
+def _interpolate(maps: Tensor, size: tuple[int, int], mode: Interpolation) -> Tensor:
     if tuple(maps.shape[-2:]) == size:
         return maps
     batch = maps.reshape(-1, 1, *maps.shape[-2:])

@@ -40,7 +40,7 @@ def _starts(size: int, window: int, stride: int) -> list[int]:
     return [max(0, min(i * stride, size - window)) for i in range(count)]
 
 
-def split(image: Tensor, at: Sequence[Window], window: tuple[int, int]) -> Tensor:
+def cut(image: Tensor, at: Sequence[Window], window: tuple[int, int]) -> Tensor:
     """Crops ``(N, C, *window)`` of an image ``(C, H, W)``, zero-padded beyond its border.
 
     Args:

@@ -29,8 +29,8 @@ _ALMOST_ONE = 1 / (1 + np.spacing(1))  # pycocotools' precision of a single corr
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores in [0, 1]; NaN where there is no ground truth.
+class CocoScores:
+    """CocoScores in [0, 1]; NaN where there is no ground truth.
 
     Args:
         values: AP (mean over IoU 0.5 to 0.95), AP50, AP75; APs, APm, APl by area; AR1, AR10, AR100; ARs, ARm, ARl.
@@ -50,7 +50,7 @@ def coco_scores(
     kinds: Sequence[Kind] = ("bbox",),
     scorer: Scorer = "pycocotools",
     lvis: bool = False,
-) -> Scores:
+) -> CocoScores:
     """Score detections as COCO or LVIS does. Prints nothing, and leaves ``truth`` and ``results`` unchanged.
 
     Both scorers agree to the last digit. Masks are small, medium or large by their own area, as in detectron2 and
@@ -98,7 +98,7 @@ def coco_scores(
         values |= {prefix + name: value for name, value in found.items()}
         for name, row in zip(truth.names, _by_class(precision, recall, _MOST[lvis][-1]), strict=True):
             classes[name] |= {prefix + key: value for key, value in row.items()}
-    return Scores(values, classes)
+    return CocoScores(values, classes)
 
 
 def _looked_at(truth: Annotations, image_ids: set[int]) -> Annotations:

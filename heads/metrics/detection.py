@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from ..data.detection.annotations import Annotations, Entry
 from ..training.distributed import from_first, gather_objects
-from .coco_scores import Kind, Scorer, Scores, coco_scores
+from .coco_scores import CocoScores, Kind, Scorer, coco_scores
 
 
 @dataclass(frozen=True, eq=False)  # hashable, as torchmetrics hashes a metric's state
@@ -75,7 +75,7 @@ def scores_of(
     kinds: Sequence[Kind] = ("bbox",),
     scorer: Scorer = "pycocotools",
     lvis: bool = False,
-) -> Scores:
+) -> CocoScores:
     """The scores of all processes' results, computed by the first process for all. All processes must call this.
 
     Args:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from ..data.detection.instance_masks import encode
-from ..detectors import Found
+from ..detectors import Detections
 from ..geometry.boxes import pasted
 from ..geometry.record import Geometry
 
 
-def original(found: Found, geometry: Geometry) -> dict[str, Any]:
+def original(found: Detections, geometry: Geometry) -> dict[str, Any]:
     """Move the detections of an image to the CPU and to the pixels of the original.
 
     Args:

@@ -16,7 +16,7 @@ from ..data.detection.instance_masks import instance_mask
 from ..data.detection.interface import DetectionData
 from ..data.interface import check_data
 from ..data.sizes import Fit, Size
-from ..detectors import Found, Limits, Target, build_detector
+from ..detectors import Detections, Limits, Target, build_detector
 from ..geometry.record import Geometry
 from ..metrics.coco_results import write_results
 from ..metrics.coco_scores import MASK, Kind, Scorer, check_scorer
@@ -153,18 +153,18 @@ class DetectionTask(HeadTask):
 
     # Measuring: boxes at the original size, beside the annotation file.
 
-    def forward(self, image: Tensor) -> list[Found]:
+    def forward(self, image: Tensor) -> list[Detections]:
         """What the best head finds in images ``(B, 3, H, W)`` in [0, 1], in their pixels."""
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        found: list[Found] = self.decode(self.maps({"image": image}), None, size, [size] * len(image))
+        found: list[Detections] = self.decode(self.maps({"image": image}), None, size, [size] * len(image))
         return found
 
-    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Found]]:
+    def outputs(self, batch: dict[str, Any], heads: Sequence[int], stage: str) -> list[list[Detections]]:
         """What each head finds in each image of the batch, in the batch's own pixels."""
         maps = finite_maps(self, batch)
         return [finite_output(self, maps, head, *self._frame(batch)) for head in heads]
 
-    def postprocess(self, output: list[Found], batch: dict[str, Any]) -> list[dict[str, Any]]:
+    def postprocess(self, output: list[Detections], batch: dict[str, Any]) -> list[dict[str, Any]]:
         """What is found in each image, in its original pixels, see :func:`heads.outputs.detection_entries.original`."""
         geometries: list[Geometry] = batch["geometry"]
         return [original(found, geometry) for found, geometry in zip(output, geometries, strict=True)]
@@ -173,7 +173,7 @@ class DetectionTask(HeadTask):
         """What was found in a split."""
         return DetectionResults()
 
-    def update(self, metric: DetectionResults, output: list[Found], batch: dict[str, Any]) -> None:
+    def update(self, metric: DetectionResults, output: list[Detections], batch: dict[str, Any]) -> None:
         """Keep what was found in a batch."""
         category_ids = self._truth("test" if self.trainer.testing else "val").category_ids
         for image_id, found in zip(batch["image_id"], self.postprocess(output, batch), strict=True):

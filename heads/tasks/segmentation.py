@@ -25,7 +25,7 @@ from .classes_seen import ClassesSeen
 from .finite import finite_maps, finite_output
 from .head_task import HeadTask
 from .results import Prediction, Scored
-from .test_time import Mode, TestTimeAugmentation
+from .test_time import Inference, TestTimeAugmentation
 from .views import View
 
 
@@ -84,7 +84,7 @@ class SegmentationTask(HeadTask):
         decoder_args: dict[str, Any] | None = None,
         losses: dict[str, float] | None = None,
         loss_args: dict[str, Any] | None = None,
-        inference: Mode = "whole",
+        inference: Inference = "whole",
         window: tuple[int, int] | None = None,
         stride: tuple[int, int] | None = None,
         flip_test: bool = False,
@@ -197,7 +197,7 @@ class SegmentationTask(HeadTask):
 
 def _test_time(
     img_size: tuple[int, int],
-    inference: Mode,
+    inference: Inference,
     window: tuple[int, int] | None,
     stride: tuple[int, int] | None,
     flip_test: bool,

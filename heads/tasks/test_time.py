@@ -10,7 +10,7 @@ from torch import Tensor
 from ..geometry.windows import Merge, windows
 from .views import View, scaled
 
-Mode = Literal["whole", "slide"]
+Inference = Literal["whole", "slide"]
 Predict = Callable[[View], list[Tensor]]
 """From a view of one image to each head's scores at its pixels, ``(N, C, H, W)`` a head, as they are averaged."""
 
@@ -36,7 +36,7 @@ class TestTimeAugmentation:
 
     __test__ = False  # pytest takes every class whose name begins with Test for one of its own
 
-    mode: Mode = "whole"
+    mode: Inference = "whole"
     window: tuple[int, int] = (512, 512)
     stride: tuple[int, int] = (341, 341)
     flip: bool = False
@@ -44,8 +44,8 @@ class TestTimeAugmentation:
     window_batch: int = 8
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"inference is {self.mode!r}; expected one of {', '.join(get_args(Mode))}.")
+        if self.mode not in get_args(Inference):
+            raise ValueError(f"inference is {self.mode!r}; expected one of {', '.join(get_args(Inference))}.")
         if not self.scales or not all(0 < s < float("inf") for s in self.scales):
             raise ValueError(f"scales is {list(self.scales)}; expected at least one factor above 0, as in [1.0].")
         if self.window_batch < 1:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.windows import Window, split
+from ..geometry.windows import Window, cut
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class View:
         """Mirrored and cut into windows as the view asks for."""
         if self.mirrored:
             images = images.flip(-1)
-        return images if self.window is None else split(images[0], self.at, self.window)
+        return images if self.window is None else cut(images[0], self.at, self.window)
 
     def size(self, batch: Mapping[str, Any]) -> tuple[int, int]:
         """Height and width [px] of :meth:`pixels`."""

@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 
 from ..sizes import Size
 from .module import SurfaceModule
-from .transforms import Window, bts_transform
+from .transforms import Part, bts_transform
 
 
 class BTSModule(SurfaceModule):
@@ -25,7 +25,7 @@ class BTSModule(SurfaceModule):
         ValueError: A size or number is too small.
     """
 
-    border: ClassVar[Window | None] = None  # the part of an image inside its border, which a random crop leaves out
+    border: ClassVar[Part | None] = None  # the part of an image inside its border, which a random crop leaves out
     brightness: ClassVar[tuple[float, float]] = (0.75, 1.25)  # range of the brightness factor
 
     def __init__(

@@ -25,9 +25,9 @@ from ..sampling import EpochDataset, Sample, SampleKey, sample_seed
 from ..sizes import Size
 from .depth_files import check_unit
 from .maps import DepthMap, Intrinsics, NormalMap
-from .transforms import Window
+from .transforms import Part
 
-View = Callable[[Size], Window]
+View = Callable[[Size], Part]
 """Maps the size (height, width) of an image to the part that the network sees, in training and testing."""
 
 
@@ -171,7 +171,7 @@ class SurfaceDataset(EpochDataset):
         return described(reading.path, squash(image, self.img_size), geometry) | labels
 
 
-def _only(values: Tensor, window: Window) -> Tensor:
+def _only(values: Tensor, window: Part) -> Tensor:
     """The map with 0 outside the window."""
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)

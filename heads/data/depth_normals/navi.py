@@ -23,9 +23,9 @@ from .depth_files import read_inverse_depth
 from .maps import DepthMap, NormalMap
 from .module import Reading, SurfaceModule, camera
 from .normal_files import normals_from_depth
-from .transforms import Window, probe3d_transform
+from .transforms import Part, probe3d_transform
 
-Target = Literal["depth", "normal"]
+Quantity = Literal["depth", "normal"]
 
 _COUNTS = {"train": 8217, "val": 2298, "test": 2298}
 _PUBLISHED = 575  # test images of Probe3D, which takes every fourth one
@@ -34,7 +34,7 @@ _NEAREST, _LEAST_SPAN = 0.01, 0.01  # relative depth of the nearest point; small
 
 
 @dataclass(frozen=True)
-class View:
+class Photo:
     """A photograph of an object.
 
     Attributes:
@@ -86,7 +86,7 @@ class NAVI(SurfaceModule):
         root: str | None = None,
         img_size: tuple[int, int] = (512, 512),
         *,
-        targets: list[Target] | None = None,
+        targets: list[Quantity] | None = None,
         relative: bool = True,
         stride: int = 4,
         prefix: str = "",
@@ -131,7 +131,7 @@ class NAVIViews:
         relative: Use relative depth; otherwise metres.
     """
 
-    views: list[View]
+    views: list[Photo]
     targets: tuple[str, ...]
     relative: bool
 
@@ -188,7 +188,7 @@ def relative_depth(depth: Tensor) -> Tensor:
     return torch.where(read, (depth - near) / (far - near).clamp(min=_LEAST_SPAN) * (1 - _NEAREST) + _NEAREST, 0)
 
 
-def object_window(depth: Tensor) -> Window:
+def object_window(depth: Tensor) -> Part:
     """The square around all pixels with depth, inside the largest central square of an image.
 
     Args:
@@ -199,16 +199,16 @@ def object_window(depth: Tensor) -> Window:
     top, left = (height - side) // 2, (width - side) // 2
     rows, columns = (depth[top : top + side, left : left + side] > 0).nonzero(as_tuple=True)
     if not len(rows):
-        return Window(top, left, side, side)
+        return Part(top, left, side, side)
     starts = [int(rows.min()), int(columns.min())]
     extents = [int(rows.max()) + 1 - starts[0], int(columns.max()) + 1 - starts[1]]
     box = max(*extents, 2)
     # centre the square on the object, then move it inside the central square
     y, x = (min(max(s - (box - e) // 2, 0), side - box) for s, e in zip(starts, extents, strict=True))
-    return Window(top + y, left + x, box, box)
+    return Part(top + y, left + x, box, box)
 
 
-def list_views(root: Path, split: Literal["train", "val", "test"] | str, prefix: str = "") -> Iterator[View]:
+def list_views(root: Path, split: Literal["train", "val", "test"] | str, prefix: str = "") -> Iterator[Photo]:
     """The views of a split, sorted: multiview scenes for train, wild sets otherwise, of objects that have both.
 
     Raises:
@@ -222,7 +222,7 @@ def list_views(root: Path, split: Literal["train", "val", "test"] | str, prefix:
                 yield from _scene(scene, prefix)
 
 
-def _scene(scene: Path, prefix: str) -> Iterator[View]:
+def _scene(scene: Path, prefix: str) -> Iterator[Photo]:
     path = scene / "annotations.json"
     if not path.is_file():
         raise ValueError(f"No file {path}; expected NAVI's annotations of {scene.name}.")
@@ -242,7 +242,7 @@ def _scene(scene: Path, prefix: str) -> Iterator[View]:
         for file in (image, depth):
             if not os.path.isfile(file):  # of any name, even one too long for a file
                 raise ValueError(f"No file {file}, which {path} names. Unpack the dataset again.")
-        yield View(image, depth, f"{scene.parent.name}/{scene.name}/{Path(name).stem}", focal_length, short_side)
+        yield Photo(image, depth, f"{scene.parent.name}/{scene.name}/{Path(name).stem}", focal_length, short_side)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, float, int]:

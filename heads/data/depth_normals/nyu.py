@@ -10,7 +10,7 @@ from .bts import BTSModule
 from .depth_files import read_depth
 from .module import Reading, SurfacePairs
 from .nyu_files import NYU_CAMERA, DepthKey, Frames, read_frame, read_splits
-from .transforms import NYU_BORDER, Window
+from .transforms import NYU_BORDER, Part
 
 _LABELLED = {"train": 795, "val": 654, "test": 654}
 _BTS = {"train": 24231, "val": 654, "test": 654}
@@ -65,7 +65,7 @@ class NYUv2(BTSModule):
     """
 
     stacked: ClassVar[tuple[str, ...]] = ("image", "depth", "intrinsics")
-    border: ClassVar[Window | None] = NYU_BORDER
+    border: ClassVar[Part | None] = NYU_BORDER
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class NYUv2BTS(BTSModule):
     """
 
     stacked: ClassVar[tuple[str, ...]] = ("image", "depth", "intrinsics")
-    border: ClassVar[Window | None] = NYU_BORDER
+    border: ClassVar[Part | None] = NYU_BORDER
 
     def __init__(
         self,

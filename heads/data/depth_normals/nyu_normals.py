@@ -12,7 +12,7 @@ from ..sizes import Size
 from .module import Reading, Source, SurfaceModule
 from .normal_files import OWN_AXES, Axes, check_axes
 from .nyu_files import NYU_CAMERA, Frames, read_frame, read_frame_normals, read_geonet, read_splits
-from .transforms import Window, probe3d_transform
+from .transforms import Part, probe3d_transform
 
 _COUNTS = {"train": 795, "val": 654, "test": 654}
 _FARTHEST = 10.0  # [m]; normals at larger depths are dropped
@@ -132,9 +132,9 @@ class NYUv2Normals(SurfaceModule):
         return LabelledNormals(labelled, frames, normals, self.normals_key, self.axes)
 
 
-def _square(size: Size) -> Window:
+def _square(size: Size) -> Part:
     side = min(size)
-    return Window((size[0] - side) // 2, (size[1] - side) // 2, side, side)
+    return Part((size[0] - side) // 2, (size[1] - side) // 2, side, side)
 
 
 def _geonet_files(folder: Path) -> list[Path]:

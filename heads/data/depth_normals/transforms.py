@@ -12,7 +12,7 @@ from ..sizes import Size
 from .maps import Intrinsics, Rotation
 
 
-class Window(NamedTuple):
+class Part(NamedTuple):
     """A part of an image [px]."""
 
     top: int
@@ -21,14 +21,14 @@ class Window(NamedTuple):
     width: int
 
 
-NYU_BORDER = Window(45, 43, 427, 565)
+NYU_BORDER = Part(45, 43, 427, 565)
 """The part of a 640 x 480 NYU frame that has registered depth and colour: columns 43:608, rows 45:472.
 
 Source: cleinc/bts @ 29d6a32; NYUCrop of DINOv2 and DINOv3.
 """
 
 
-def kb_crop(size: Size) -> Window:
+def kb_crop(size: Size) -> Part:
     """The KITTI benchmark's crop: the lowest 352 rows, the central 1216 columns.
 
     Raises:
@@ -41,7 +41,7 @@ def kb_crop(size: Size) -> Window:
         raise ValueError(
             f"The image is {size} (height, width), smaller than KITTI's crop of 352 x 1216; expected a KITTI image."
         )
-    return Window(height - 352, (width - 1216) // 2, 352, 1216)
+    return Part(height - 352, (width - 1216) // 2, 352, 1216)
 
 
 class Frame(v2.Transform):
@@ -54,7 +54,7 @@ class Frame(v2.Transform):
         border: The part inside the border, which is kept, in pixels of the original image.
     """
 
-    def __init__(self, size: Size, border: Window | None = None) -> None:
+    def __init__(self, size: Size, border: Part | None = None) -> None:
         super().__init__()
         self.size = size
         self.border = border
@@ -62,7 +62,7 @@ class Frame(v2.Transform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The part that is kept, and its new size."""
         height, width = v2.query_size(flat_inputs)
-        kept = self.border or Window(0, 0, height, width)
+        kept = self.border or Part(0, 0, height, width)
         if kept.top + kept.height > height or kept.left + kept.width > width:
             raise ValueError(f"The image is {height} x {width} px; expected one that contains the part {kept}.")
         resized = [round(kept.height * self.size[0] / height), round(kept.width * self.size[1] / width)]
@@ -110,7 +110,7 @@ def bts_transform(
     img_size: Size,
     crop: Size | None,
     *,
-    border: Window | None = None,
+    border: Part | None = None,
     rotate: float = 0.0,
     rotate_p: float = 0.5,
     flip: float = 0.5,

@@ -109,7 +109,9 @@ def name_of(row: Any, images: Mapping[int, Entry], place: int | None = None) -> 
     return f"annotation {row['id']} of image {shortened(row.get('image_id'))}{file_name}"
 
 
-def corners(rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[int, Entry]) -> tuple[str, bool]:
+def meant_as_corners(
+    rows: Sequence[Entry], invalid: Sequence[Invalid], images: Mapping[int, Entry]
+) -> tuple[str, bool]:
     """Check whether the boxes are [left, top, right, bottom] by mistake.
 
     Args:

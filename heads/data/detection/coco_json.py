@@ -13,8 +13,8 @@ from .annotation_checks import (
     LONGEST,
     Invalid,
     complete,
-    corners,
     invalid_annotations,
+    meant_as_corners,
     name_of,
     reference_problems,
     refuse,
@@ -84,7 +84,7 @@ def _valid(
     """The valid annotations, and a line about each invalid one."""
     invalid = _invalid(path, rows, images, masks=masks, as_published=as_published)
     lines = [f"{name_of(row, images)} {problem}" for row, problem in invalid]
-    hint, certain = corners(rows, invalid, images)
+    hint, certain = meant_as_corners(rows, invalid, images)
     if invalid and (certain or not skip_invalid):
         refuse(path, lines, "annotations", hint or "Correct it, leave it out, or set skip_invalid to skip it.")
     wrong = {row["id"] for row, _ in invalid}

@@ -19,7 +19,7 @@ _SHORTEST = 0.6
 _CUT = 0.01  # [px]; a box beyond the border by no more than this is not cut, only rounded
 
 
-class KeepShape(v2.Transform):
+class RandomResize(v2.Transform):
     """Resize to a size drawn from several fits, times a random factor; the aspect ratio is kept.
 
     Masks take the pixel at the centre of each new pixel. torchvision's default takes the pixel at its corner, which
@@ -74,9 +74,9 @@ def detection_transform(
     ``make_coco_transforms`` of facebookresearch/detr (without its crops), whose sizes torchvision's references share.
     """
     steps: dict[str, list[v2.Transform]] = {
-        "lsj": [KeepShape([Fit(size)], scale), CropTo(size)],
-        "resize": [KeepShape(_short_sides(size))],
-        "plain": [KeepShape([Fit(size, turns=True)])],
+        "lsj": [RandomResize([Fit(size)], scale), CropTo(size)],
+        "resize": [RandomResize(_short_sides(size))],
+        "plain": [RandomResize([Fit(size, turns=True)])],
     }
     if recipe not in steps:
         raise ValueError(f"recipe is {recipe!r}; expected {', '.join(steps)}.")

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from transformers import DPTConfig
 from transformers.models.dpt.modeling_dpt import DPTNeck
 
-from heads.decoders import DptDecoder, build_decoder
+from heads.decoders import DPTDecoder, build_decoder
 
 WIDTHS = [3, 6, 12, 24]
 
@@ -12,7 +12,7 @@ WIDTHS = [3, 6, 12, 24]
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    return DptDecoder([24] * 4, [16] * 4, 5, features=10).double()
+    return DPTDecoder([24] * 4, [16] * 4, 5, features=10).double()
 
 
 def maps(rows, columns, count=4):
@@ -56,13 +56,13 @@ def test_there_are_eight_rows_for_each_row_of_the_maps(decoder, rows, columns):
 
 
 def test_pixels_per_cell_of_the_output():
-    assert DptDecoder([24], [14], 1, features=4).reduction == 1.75
-    assert DptDecoder([24], [8], 1, features=4).reduction == 1
+    assert DPTDecoder([24], [14], 1, features=4).reduction == 1.75
+    assert DPTDecoder([24], [8], 1, features=4).reduction == 1
 
 
 def test_a_single_layer_is_read_four_times(decoder):
     (one,) = maps(2, 3, count=1)
-    single = DptDecoder([24], [16], 5, features=10).double()
+    single = DPTDecoder([24], [16], 5, features=10).double()
     single.load_state_dict(decoder.state_dict())
     assert torch.equal(single([one]), decoder([one] * 4))
 
@@ -74,8 +74,8 @@ def test_every_parameter_learns(decoder):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"four layers of one reduction, or one; got 2 with the reductions \[16, 16\]"):
-        DptDecoder([24] * 2, [16] * 2, 5)
+        DPTDecoder([24] * 2, [16] * 2, 5)
     with pytest.raises(ValueError, match=r"got 4 with the reductions \[4, 8, 16, 32\]"):
-        DptDecoder([24] * 4, [4, 8, 16, 32], 5)
+        DPTDecoder([24] * 4, [4, 8, 16, 32], 5)
     with pytest.raises(ValueError, match=r"widths are \[1, 2\] and features 8; expected four widths"):
         build_decoder("dpt", [24], [16], 5, features=8, widths=[1, 2])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from heads.geometry.windows import Merge, split, windows
+from heads.geometry.windows import Merge, cut, windows
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_an_image_cut_up_and_merged_is_the_image(size, weighted):
     weight = torch.rand(window, dtype=torch.float64) + 0.1 if weighted else None
     at = windows(size, window, (5, 3))
     merge = Merge(size, window, weight)
-    merge.add(split(image, at, window), at)
+    merge.add(cut(image, at, window), at)
     torch.testing.assert_close(merge.result(), image, atol=1e-12, rtol=0)
 
 
 def test_one_window_is_the_whole_image_bit_for_bit():
     image = torch.randn(3, 8, 9)
     at = windows((8, 9), (8, 9), (4, 4))
-    assert at == [(0, 0)] and torch.equal(split(image, at, (8, 9))[0], image)
+    assert at == [(0, 0)] and torch.equal(cut(image, at, (8, 9))[0], image)
     merge = Merge((8, 9), (8, 9))
     merge.add(image[None], at)
     assert torch.equal(merge.result(), image)

@@ -2,8 +2,8 @@ import pytest
 
 from heads.data.detection.annotation_checks import (
     complete,
-    corners,
     invalid_annotations,
+    meant_as_corners,
     name_of,
     reference_problems,
     refuse,
@@ -62,7 +62,7 @@ def test_each_side_may_be_one_pixel_beyond_the_image(side, edge, inside):
 )
 def test_corners_are_known_by_the_boxes_that_leave_their_image(boxes, certain, hint):
     rows = [row(box, id=i) for i, box in enumerate(boxes)]
-    text, found = corners(rows, invalid_annotations(rows, IMAGES, masks=False), IMAGES)
+    text, found = meant_as_corners(rows, invalid_annotations(rows, IMAGES, masks=False), IMAGES)
     assert (found, bool(text)) == (certain, hint)
 
 

@@ -3,7 +3,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as V
 
-from heads.data.detection.transforms import KeepShape, detection_transform, in_view, mask_boxes, resized_masks
+from heads.data.detection.transforms import RandomResize, detection_transform, in_view, mask_boxes, resized_masks
 from heads.data.module import collate
 from heads.data.sizes import CropTo, Fit
 from heads.geometry.record import Geometry
@@ -98,7 +98,7 @@ def test_a_mask_stays_under_its_box_when_it_is_made_smaller():
     """torchvision's own resizing of masks moves this one by half a pixel; what is left of it then is not centred."""
     mask = torch.zeros(1, 80, 80, dtype=torch.bool)
     mask[:, 20:60, 17:63] = True
-    moved, theirs = KeepShape([Fit((10, 10))])(tv_tensors.Mask(mask)), V.resize(tv_tensors.Mask(mask), [10, 10])
+    moved, theirs = RandomResize([Fit((10, 10))])(tv_tensors.Mask(mask)), V.resize(tv_tensors.Mask(mask), [10, 10])
     assert moved[0, 4].tolist() == moved[0, 4].flip(0).tolist() != theirs[0, 4].tolist()
     assert moved.dtype == torch.bool and moved.shape == (1, 10, 10)
 

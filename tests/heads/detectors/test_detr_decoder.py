@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heads.detectors.box_queries import BoxBias, Cells, DecoderLayer, sine
+from heads.detectors.detr_decoder import BoxBias, Cells, DecoderLayer, sine
 
 SIZES = [(33, 48), (48, 64)]  # of 6 x 8 cells of 8 px
 
