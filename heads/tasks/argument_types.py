@@ -1,4 +1,4 @@
-"""Whether a value from a file is of the type that an argument is declared with; nothing is converted."""
+"""Check values from a file against the declared types of arguments; nothing is converted."""
 
 import inspect
 import math
@@ -7,11 +7,11 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _MOST_VALUES = 100_000  # of all arguments together; a task with the 1203 classes of LVIS has 5000
-_LARGEST = 2**53  # beyond it a whole number is none in JSON
+_LARGEST = 2**53  # larger whole numbers are not exact in JSON
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a declared type, where a list is as good as a tuple and a whole number as a float."""
+    """Whether a value is of a declared type; a list passes for a tuple, and a whole number for a float."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind is Any or origin in (Union, UnionType):
         return kind is Any or any(fits(value, one) for one in inside)
@@ -52,7 +52,7 @@ def _constructors(made: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def check_types(values: Mapping[str, Any], made: Callable[..., Any], where: str) -> None:
-    """Refuse values that are not of the declared types; a name that is not declared is left to the call.
+    """Refuse values of another type than declared; undeclared names are left to the call.
 
     Raises:
         ValueError: A value is of another type.
@@ -65,16 +65,16 @@ def check_types(values: Mapping[str, Any], made: Callable[..., Any], where: str)
 
 
 def check_plain(content: Any, where: str, *, finite: bool = True, deepest: int = 12) -> None:
-    """Refuse what is more than numbers, texts, lists and objects, or too much of it.
+    """Refuse anything but numbers, texts, lists and objects, and too many of them.
 
     Args:
-        content: From a file; it may even hold itself.
-        where: What messages call it.
+        content: Content of a file; it may contain itself.
+        where: Its name in messages.
         finite: Refuse NaN and infinity as well.
-        deepest: Levels that it may be nested.
+        deepest: Largest number of nested levels.
 
     Raises:
-        ValueError: It is.
+        ValueError: It holds another type, too many values or too many levels.
     """
     level, count = [(where, content)], 0
     for _ in range(deepest):
@@ -114,6 +114,6 @@ def shown(value: Any) -> str:
     """A value in a message, of any size."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or what is nested without end
+    except (ValueError, RecursionError):  # a number of thousands of digits, or endless nesting
         text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= 80 else f"{text[:77]}..."

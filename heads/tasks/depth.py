@@ -26,26 +26,26 @@ class DepthTask(RegressionTask):
         img_size: Height and width [px] that images are resized to. From the command line the data module sets it.
         decoder: linear or dpt.
         decoder_args: Further arguments of the decoder.
-        output: What the head puts out: the expectation over bins of depth (bins), a number within the range
+        output: What the head outputs: the expectation over bins of depth (bins), a number within the range
             (regression), or inverse depth up to a scale and a shift (relative).
         depth_range: Nearest and farthest depth [m], of the bins and of the labels that count in a test; in training
             those farther away do not count.
-        bins: How many bins of depth there are.
+        bins: Number of depth bins.
         sig_weight: Weight of SigLoss.
         gradient_weight: Weight of the multi-scale gradient loss.
-        sig_warmup_steps: Training steps in which SigLoss has its mean alone.
+        sig_warmup_steps: Training steps in which SigLoss uses only its mean term.
         relative_alignment: How relative depth is aligned in its loss: by least_squares or by the median.
         crop: Part of the label that counts in a test: none (all), nyu_eigen, kitti_eigen or kitti_garg.
-        alignment: What is fitted to an image's labels before it is measured: none, scale, or scale_and_shift. Relative
+        alignment: What is fitted to an image's labels before scoring: none, scale, or scale_and_shift. Relative
             depth is always fitted, by scale and shift of inverse depth.
-        flip_test: In tests and predictions, average with what is found in the mirror image.
+        flip_test: In tests and predictions, average with the prediction for the mirror image.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
             :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
-        ValueError: An argument is out of range or names nothing known.
+        ValueError: An argument is out of range or an unknown name.
 
-    Source: with its defaults DINOv3's linear NYU probe (facebookresearch/dinov3 @ 6876159, ``config-nyu.yaml``), but
+    Source: with its defaults DINOv3's linear NYU probe (facebookresearch/dinov3 @ 6876159, ``config-nyu.yaml``), except
     that labels beyond the range do not count. DINOv2's and TIPS's: decoder_args {batch_norm: false, upsample: 4} and
     gradient_weight 0.5; Probe3D's weights: sig_weight 10, gradient_weight 0.5.
     """
@@ -103,7 +103,7 @@ class DepthTask(RegressionTask):
         self.relative = ScaleShiftInvariantLoss(relative_alignment, far)
 
     def setup(self, stage: str) -> None:
-        """Also say if the data are expected to reach beyond what the head can say and the scores count."""
+        """Also warn if the data's depth range exceeds the task's."""
         super().setup(stage)
         data: DepthNormalsData | None = self.trainer.datamodule  # type: ignore[attr-defined]
         theirs = None if data is None or stage == "predict" else data.depth_range

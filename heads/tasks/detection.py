@@ -45,15 +45,15 @@ class DetectionTask(HeadTask):
         detector: faster_rcnn, mask_rcnn, retinanet or fcos, torchvision's, which are best on a pyramid; or
             set_prediction, a DETR-style decoder, which reads the patch tokens of a plain tower.
         detector_args: Further arguments of the detector, see :mod:`heads.detectors`.
-        score_threshold: Lowest score of a box that is found; the detector's own by default.
-        nms_threshold: Highest IoU of two boxes of one class; the detector's own by default.
+        score_threshold: Lowest score of a detected box; the detector's own by default.
+        nms_threshold: Highest IoU of two detected boxes of one class; the detector's own by default.
         max_detections: Boxes per image, those with the highest scores; COCO counts 100, LVIS 300.
         scorer: pycocotools, or faster_coco_eval, whose numbers are the same. LVIS takes faster_coco_eval.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
             :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
-        ValueError: An argument is out of range or names nothing known.
+        ValueError: An argument is out of range or an unknown name.
     """
 
     task = "detection"
@@ -141,8 +141,8 @@ class DetectionTask(HeadTask):
     def _check_masks(self, has_masks: bool) -> None:
         if self.has_masks and not has_masks:
             raise ValueError(
-                f"{self.hparams['detector']} is trained on masks and scored by them, and the data have none. Set "
-                "data.masks to true, or take the detector faster_rcnn."
+                f"{self.hparams['detector']} needs masks for training and scores, and the data module provides none. "
+                "Set data.masks to true, or choose the detector faster_rcnn."
             )
 
     @staticmethod

@@ -26,13 +26,13 @@ class NormalsTask(RegressionTask):
         img_size: Height and width [px] that images are resized to. From the command line the data module sets it.
         decoder: linear or dpt.
         decoder_args: Further arguments of the decoder.
-        uncertainty: Let the head also say how sure it is of each normal, and train it with the likelihood.
-        flip_test: In tests and predictions, average with what is found in the mirror image.
+        uncertainty: Let the head also predict how certain each normal is, and train it with the likelihood.
+        flip_test: In tests and predictions, average with the prediction for the mirror image.
         shared: What all tasks share: how the backbone is read and how the task is trained, see
             :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
-        ValueError: An argument is out of range or names nothing known.
+        ValueError: An argument is out of range or an unknown name.
 
     Source: the normals probe of mbanani/probe3d @ a1f1464, which TIPS and SigLIP 2 (arXiv:2502.14786) report: unit
     normals of the cells, bicubic upsampling, unit length again; ``uncertainty`` is Bae et al. (arXiv:2109.09881).
@@ -87,7 +87,7 @@ class NormalsTask(RegressionTask):
         return F.normalize(pixels, dim=0)
 
     def mirrored(self, pixels: Tensor) -> Tensor:
-        """Flipped, with the x of the vectors turned round."""
+        """Flipped, with the sign of x reversed."""
         flipped = pixels.flip(-1)
         return torch.cat([-flipped[:, :1], flipped[:, 1:]], dim=1)
 

@@ -24,7 +24,7 @@ class RegressionTask(HeadTask):
         build_head: As in :class:`HeadTask`.
         own: The subclass's arguments, as plain data, without those that follow.
         img_size: Height and width [px] that images are resized to.
-        flip_test: In tests and predictions, average with what is found in the mirror image.
+        flip_test: In tests and predictions, average with the prediction for the mirror image.
         shared: What all tasks share, see :class:`HeadTask`.
     """
 
@@ -52,7 +52,7 @@ class RegressionTask(HeadTask):
         raise NotImplementedError
 
     def mirrored(self, pixels: Tensor) -> Tensor:
-        """What was found in a mirror image, for the image itself."""
+        """Pixels of a mirror image, mirrored back."""
         return pixels.flip(-1)
 
     def postprocess(self, output: Tensor, batch: dict[str, Any]) -> list[Tensor]:
@@ -60,7 +60,7 @@ class RegressionTask(HeadTask):
         return self._at_original(self.pixels(output, _size(batch)), batch)
 
     def predictions(self, batch: dict[str, Any]) -> list[Prediction]:
-        """The answers for a batch, averaged with those for its mirror images where that is asked for."""
+        """The answers for a batch, averaged with those for its mirror images if flip_test is set."""
         if not self.flip_test:
             return super().predictions(batch)
         # at the pixels: where cells reach beyond the image, those of the mirror image lie elsewhere
@@ -80,7 +80,7 @@ class RegressionTask(HeadTask):
         self._count(metric, self.postprocess(output, batch), batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count for the best head, with the mirror image where that is asked for.
+        """Count for the best head, with the mirror image if flip_test is set.
 
         Raises:
             ValueError: A value of the backbone or of the head is infinite or not a number.

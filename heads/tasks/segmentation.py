@@ -35,7 +35,7 @@ class CellScores(NamedTuple):
     Attributes:
         cells: Logits ``(C, rows, columns)`` of its cells, or averaged probabilities of its pixels.
         reduction: Pixels per cell.
-        averaged: They are probabilities.
+        averaged: Whether they are probabilities.
     """
 
     cells: Tensor
@@ -54,9 +54,9 @@ class SegmentationTask(HeadTask):
         decoder_args: Further arguments of the head.
         losses: Weights of cross_entropy, dice and focal in the loss; cross_entropy alone by default.
         loss_args: Further arguments of the loss: label_smoothing, class_weights, focal_gamma.
-        inference: Look at a test image whole, or in sliding windows whose class probabilities are averaged.
+        inference: Predict a test image whole, or in sliding windows whose class probabilities are averaged.
         window: Height and width of the windows [px]; img_size by default.
-        stride: From one window to the next [px]; two thirds of the window by default, as 341 of 512.
+        stride: Distance of windows [px]; two thirds of the window by default, as 341 of 512.
         flip_test: In tests and predictions, average with the mirrored image.
         scales: In tests and predictions, average over these sizes of the image, as factors.
         window_batch: Windows per forward pass; it changes no result.
@@ -64,7 +64,7 @@ class SegmentationTask(HeadTask):
             :class:`heads.tasks.head_task.HeadTask`.
 
     Raises:
-        ValueError: An argument is out of range or names nothing known.
+        ValueError: An argument is out of range or an unknown name.
 
     Source: with its defaults DINOv3's linear segmentation probe (arXiv:2508.10104, and facebookresearch/dinov3 @
     6876159), without its head dropout, its photometric augmentation and its sliding window; each is an option.
@@ -107,7 +107,7 @@ class SegmentationTask(HeadTask):
         self.criterion = build_loss(len(self.colours), losses, **(loss_args or {}))
 
     def protocol(self) -> dict[str, Any]:
-        """The base protocol with how a test image is looked at."""
+        """The base protocol with the views of a test image."""
         return super().protocol() | self.test_time.described()
 
     def test_size(self) -> Size | int:

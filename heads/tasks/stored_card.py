@@ -1,4 +1,4 @@
-"""What is stored beside a head's tensors, checked before anything is built from it: of an export and a checkpoint."""
+"""Check what an export or a checkpoint stores beside a head's tensors, before anything is built from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,15 +23,15 @@ _OPTIONAL: dict[str, Any] = {
 
 
 def check_stored(card: Any, arguments: Any, state: Any) -> None:
-    """Refuse a card, arguments and tensors that are not as a task stores them.
+    """Refuse a card, arguments and tensors that have another form than a task stores.
 
     Args:
-        card: What describes the head.
-        arguments: Of the task.
+        card: The description of the head.
+        arguments: The task's arguments.
         state: Tensors by name.
 
     Raises:
-        ValueError: A part is missing or of another kind; the message names it, and is to be completed by the file.
+        ValueError: A part is missing or of another kind; the message names it, and the caller adds the file.
     """
     if not isinstance(card, dict) or not isinstance(arguments, dict) or not isinstance(state, Mapping):
         kinds = ", ".join(type(part).__name__ for part in (card, arguments, state))
@@ -73,7 +73,7 @@ def _expect(content: Mapping[str, Any], key: str, kind: type) -> None:
 
 
 def _check_sweep(sweep: Any) -> None:
-    """Which head of a sweep is the best, and how each was trained."""
+    """Check the number of the best head of a sweep, and the setting of each."""
     best = sweep.get("best") if isinstance(sweep, dict) else None
     heads = sweep.get("heads") if isinstance(sweep, dict) else None
     if (

@@ -88,7 +88,7 @@ def test_a_crowd_is_no_object_to_learn_from(build, batch):
 
 def test_a_detector_of_masks_says_that_the_data_have_none(build, batch):
     del batch["instance_masks"]
-    with pytest.raises(ValueError, match=r"mask_rcnn is trained on masks .* the data have none\. Set data\.masks"):
+    with pytest.raises(ValueError, match=r"mask_rcnn needs masks .* the data module provides none\. Set data\.masks"):
         quiet(build("mask_rcnn").train()).training_step(batch, 0)
 
 
@@ -298,5 +298,7 @@ def test_a_detector_of_masks_is_refused_before_the_first_batch_where_masks_are_n
 ):
     data = COCOFolder(str(coco_of_scenes), None, SIZE, num_workers=0)
     task = never_run(build("mask_rcnn", classes=data.classes))
-    with pytest.raises(ValueError, match=r"mask_rcnn is trained on masks and .*Set data\.masks to true, or take"):
+    with pytest.raises(
+        ValueError, match=r"mask_rcnn needs masks for training and .*Set data\.masks to true, or choose"
+    ):
         getattr(trainer(), run)(task, data)
